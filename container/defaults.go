@@ -1,0 +1,164 @@
+package container
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+func devMount() specs.Mount {
+	return specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}}
+}
+
+// defaultMounts are what a program expects to find.
+func defaultMounts() []specs.Mount {
+	return []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		devMount(),
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+	}
+}
+
+// hostRootMounts hide what the host keeps where a program of the host would
+// find other programs' sockets and scratch files.
+func hostRootMounts() []specs.Mount {
+	return []specs.Mount{
+		{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=1777"}},
+		{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=755"}},
+	}
+}
+
+// maskedPaths and readonlyPaths are the customary ones of OCI runtimes
+// (config-linux.md and moby's defaults): what of /proc and /sys tells of, or
+// changes, the host.
+func maskedPaths() []string {
+	return []string{"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"}
+}
+
+func readonlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+}
+
+func setMounts(spec *specs.Spec, o RunOptions) error {
+	spec.Mounts = defaultMounts()
+	if spec.Root.Path == "/" {
+		spec.Mounts = append(spec.Mounts, hostRootMounts()...)
+		list := o.hostSubmount
+		if list == nil {
+			list = hostSubmounts
+		}
+		paths, err := list()
+		if err != nil {
+			return err
+		}
+		for _, p := range paths {
+			spec.Mounts = append(spec.Mounts, specs.Mount{Destination: p, Type: "bind", Source: p, Options: []string{"rbind", "ro"}})
+		}
+	}
+	for _, t := range o.Tmpfs {
+		target, options, _ := strings.Cut(t, ":")
+		if !filepath.IsAbs(target) {
+			return fmt.Errorf("tmpfs %q: must be TARGET[:OPTIONS], with an absolute TARGET", t)
+		}
+		m := specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev"}}
+		if options != "" {
+			m.Options = append(m.Options, strings.Split(options, ",")...)
+		}
+		spec.Mounts = override(spec.Mounts, m)
+	}
+	for _, v := range o.Volumes {
+		m, err := parseVolume(v)
+		if err != nil {
+			return err
+		}
+		spec.Mounts = override(spec.Mounts, m)
+	}
+	return nil
+}
+
+// override puts a mount in the place of a default one with the same target.
+func override(mounts []specs.Mount, m specs.Mount) []specs.Mount {
+	for i := range mounts {
+		if mounts[i].Destination == m.Destination {
+			mounts[i] = m
+			return mounts
+		}
+	}
+	return append(mounts, m)
+}
+
+func parseVolume(v string) (specs.Mount, error) {
+	parts := strings.Split(v, ":")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !filepath.IsAbs(parts[1]) {
+		return specs.Mount{}, fmt.Errorf("volume %q: must be SOURCE:TARGET[:ro], with an absolute TARGET", v)
+	}
+	source, err := filepath.Abs(parts[0])
+	if err != nil {
+		return specs.Mount{}, err
+	}
+	if _, err := os.Stat(source); err != nil {
+		return specs.Mount{}, fmt.Errorf("volume %q: %s: %w", v, source, cause(err))
+	}
+	options := []string{"rbind"}
+	if len(parts) == 3 {
+		options = append(options, strings.Split(parts[2], ",")...)
+	}
+	return specs.Mount{Destination: parts[1], Type: "bind", Source: source, Options: options}, nil
+}
+
+// hostSubmounts are file systems of the host that an overlay of / does not
+// show, and that programs may lie on: an overlay shows one file system only.
+func hostSubmounts() ([]string, error) {
+	disk := map[string]bool{"ext2": true, "ext3": true, "ext4": true, "xfs": true, "btrfs": true, "f2fs": true, "zfs": true, "erofs": true, "squashfs": true}
+	places := []string{"/usr", "/opt", "/nix", "/gnu", "/home", "/root", "/srv", "/var", "/lib", "/bin", "/sbin", "/etc"}
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		if !disk[m.FSType] {
+			return true, false
+		}
+		for _, p := range places {
+			if m.Mountpoint == p {
+				return false, false
+			}
+		}
+		return true, false
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the host's mounts: %w", err)
+	}
+	var paths []string
+	for _, m := range mounts {
+		paths = append(paths, m.Mountpoint)
+	}
+	return paths, nil
+}
+
+func setDevices(spec *specs.Spec, o RunOptions) error {
+	for _, path := range o.Devices {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			return fmt.Errorf("device %s: %w", path, err)
+		}
+		kind := ""
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFCHR:
+			kind = "c"
+		case unix.S_IFBLK:
+			kind = "b"
+		default:
+			return fmt.Errorf("device %s: is not a device node", path)
+		}
+		mode := os.FileMode(st.Mode & 0o777)
+		major, minor := int64(unix.Major(uint64(st.Rdev))), int64(unix.Minor(uint64(st.Rdev)))
+		spec.Linux.Devices = append(spec.Linux.Devices, specs.LinuxDevice{Path: path, Type: kind, Major: major, Minor: minor, FileMode: &mode})
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"crucible/container/confine"
+	"crucible/container/confine/seccomp"
+	"crucible/container/fork"
+)
+
+// ExecOptions say what Exec runs. Args is required.
+type ExecOptions struct {
+	Args     []string
+	Env      []string // KEY=VALUE, besides the container's own
+	Cwd      string   // default: the container's
+	User     string   // UID[:GID], default: the container's
+	Terminal bool
+}
+
+// Exec is a program that was started in a running container. It is our child,
+// and no part of the container's process tree: a checkpoint refuses as long as
+// it runs.
+type Exec struct {
+	Pid    int
+	master *os.File   // terminal
+	stdin  *os.File   // pipe to the program; nil with a terminal
+	output []*os.File // pipes from the program: stdout, stderr
+}
+
+// Exec starts a program in the container's namespaces and cgroup, confined as
+// the container's own. A program that cannot be started is an *InitError.
+func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Exec, error) {
+	if _, err := c.Require("execute a program in", Running); err != nil {
+		return nil, err
+	}
+	x, err := c.exec(ctx, o)
+	var failure *InitError
+	if errors.As(err, &failure) { // it says "execute"
+		return nil, fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("execute %s in container %s: %w", o.Args[0], c.Name, err)
+	}
+	return x, nil
+}
+
+func (c *Container) exec(ctx context.Context, o ExecOptions) (*Exec, error) {
+	config, err := c.execConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+	x := &Exec{}
+	files, err := x.pipes(c, o.Terminal)
+	defer closeAll(append(files, theirs))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.enter(ctx, x, append(files, theirs)); err != nil {
+		x.Close()
+		return nil, err
+	}
+	closeAll(append(files, theirs))
+	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(int(ours.Fd()), unix.SHUT_RDWR) })
+	defer stop()
+	if _, err = ours.Write(config); err == nil {
+		x.master, err = hearInit(int(ours.Fd()), false)
+	}
+	if err != nil {
+		_, _ = x.Wait()
+		x.Close()
+		return nil, errors.Join(err, ctx.Err())
+	}
+	return x, nil
+}
+
+// enter starts the sealed crucible in the container's namespaces, to become
+// the program.
+func (c *Container) enter(ctx context.Context, x *Exec, files []*os.File) error {
+	g, err := c.Group()
+	if err != nil {
+		return err
+	}
+	exe, err := confine.SealedSelf()
+	if err != nil {
+		return err
+	}
+	defer exe.Close()
+	// With v1 the child is born in the group that this thread is in for the
+	// moment; with v2 it is moved there before it executes anything.
+	return g.Start(func(v2 *os.File) (int, error) {
+		options := fork.Options{
+			Target: c.State.Init.Pid, Exe: exe, Args: []string{initName}, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: files,
+		}
+		if v2 != nil {
+			options.Place = g.Add
+		}
+		var err error
+		x.Pid, err = fork.Into(ctx, options)
+		return x.Pid, err
+	})
+}
+
+func (c *Container) execConfig(o ExecOptions) ([]byte, error) {
+	spec, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	p := *spec.Process
+	p.Args, p.Env, p.Terminal, p.OOMScoreAdj = o.Args, mergeEnv(p.Env, o.Env), o.Terminal, nil
+	if o.Cwd != "" {
+		p.Cwd = o.Cwd
+	}
+	if o.User != "" {
+		with := &specs.Spec{Process: &p}
+		if err := setUser(with, RunOptions{User: o.User}); err != nil {
+			return nil, &OptionError{err}
+		}
+		p.Capabilities = spec.Process.Capabilities
+		if p.User.UID != 0 && p.Capabilities != nil {
+			p.Capabilities = &specs.LinuxCapabilities{Bounding: p.Capabilities.Bounding}
+		}
+	}
+	config := &initConfig{Process: &p}
+	if spec.Linux.Seccomp != nil {
+		if config.Seccomp, err = seccomp.Compile(spec.Linux.Seccomp); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(config)
+}
+
+// pipes makes the program's standard streams: pipes of its own, so that no
+// descriptor of ours, and least of all our terminal, is seen inside.
+func (x *Exec) pipes(c *Container, terminal bool) (theirs []*os.File, err error) {
+	if terminal {
+		null, err := os.OpenFile("/proc/"+strconv.Itoa(c.State.Init.Pid)+"/root/dev/null", os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		return []*os.File{null, null, null}, nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	x.stdin, theirs = w, []*os.File{r}
+	for range 2 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return theirs, err
+		}
+		x.output, theirs = append(x.output, r), append(theirs, w)
+	}
+	return theirs, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close() // a second time does no harm
+	}
+}
+
+// Copy connects the program's streams with ours until it closes its output.
+// Input is copied in the background; nil ends the program's input at once.
+func (x *Exec) Copy(stdin io.Reader, stdout, stderr io.Writer) {
+	input := x.stdin
+	if x.master != nil {
+		input = x.master
+	}
+	switch {
+	case stdin != nil:
+		go func() {
+			_, _ = io.Copy(input, stdin)
+			if x.master == nil {
+				input.Close()
+			}
+		}()
+	case x.master == nil:
+		input.Close()
+	}
+	if x.master != nil {
+		_, _ = io.Copy(stdout, x.master)
+		return
+	}
+	var wg sync.WaitGroup
+	for i, w := range []io.Writer{stdout, stderr} {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			_, _ = io.Copy(w, x.output[i])
+		}()
+	}
+	wg.Wait()
+}
+
+// Resize tells the program's terminal its size.
+func (x *Exec) Resize(rows, columns uint16) { setSize(x.master, rows, columns) }
+
+// Signal sends a signal to the program.
+func (x *Exec) Signal(sig unix.Signal) { _ = unix.Kill(x.Pid, sig) }
+
+// Wait waits for the program's end and returns its exit status.
+func (x *Exec) Wait() (int, error) {
+	var status unix.WaitStatus
+	if _, err := retry(func() (int, error) { return unix.Wait4(x.Pid, &status, 0, nil) }); err != nil {
+		return UnknownExit, fmt.Errorf("wait for pid %d: %w", x.Pid, err)
+	}
+	return exitCode(status), nil
+}
+
+// Close closes our ends of the program's streams.
+func (x *Exec) Close() {
+	for _, f := range append([]*os.File{x.master, x.stdin}, x.output...) {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

@@ -1,0 +1,481 @@
+package network
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"crucible/container/testenv"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFrozenServer measures what clients feel while a server is frozen and cut
+// off for a while, with the frames dropped and with them parked. The first is
+// the proof that the second measures something.
+//
+// One client sends a line each millisecond, another a single line into the
+// outage: nothing that it sends later tells its kernel that one got lost.
+func TestFrozenServer(t *testing.T) {
+	const outage = 100 * time.Millisecond
+	for _, parked := range []bool{false, true} {
+		t.Run(fmt.Sprintf("parked=%v", parked), func(t *testing.T) {
+			o := newHost(t)
+			a, ns := attach(t, named(o, "web"))
+			server := startEcho(t, ns)
+			var conns [2]net.Conn
+			for i := range conns {
+				c, err := dialFrom(nil, a.Address.Addr().String()+":80")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				conns[i] = c
+			}
+			ping := startPinger(conns[0])
+			single := bufio.NewReader(conns[1])
+			fmt.Fprintln(conns[1], "first")
+			if line, err := single.ReadString('\n'); err != nil || line != "first\n" {
+				t.Fatal(line, err)
+			}
+
+			var p *Parking
+			var err error
+			lap := stopwatch()
+			if parked {
+				if p, err = a.Park(ctx); err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("park %s", lap())
+			}
+			freeze(t, server)
+			lap()
+			if parked {
+				err = p.Start(ctx)
+			} else {
+				err = a.Mute(ctx)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("start %s", lap())
+			fmt.Fprintln(conns[1], "second")
+			time.Sleep(outage)
+			server.Signal(syscall.SIGCONT)
+			lap()
+			if parked {
+				d, err := p.Deliver(ctx, a)
+				if err != nil || d.Frames == 0 || d.Lost != 0 {
+					t.Fatalf("%+v, %v", d, err)
+				}
+				t.Logf("deliver %+v", d)
+			} else if err := a.Activate(ctx); err != nil {
+				t.Fatal(err)
+			}
+			conns[1].SetReadDeadline(deadline())
+			if line, err := single.ReadString('\n'); err != nil || line != "second\n" {
+				t.Fatal(line, err)
+			}
+			late := lap()
+			ping.end(t)
+			p.Close()
+			t.Logf("the single line came back %s after the outage; longest gap %s of %d echoes", late, ping.longest, ping.count)
+			if parked && (late > 30*time.Millisecond || ping.longest > outage+30*time.Millisecond) {
+				t.Error("parked frames came too late")
+			}
+			if !parked && late < 60*time.Millisecond {
+				t.Error("dropped frames cost nothing: the parked case proves nothing")
+			}
+		})
+	}
+}
+
+// freeze stops a process and waits until it has stopped.
+func freeze(t *testing.T, p *os.Process) {
+	t.Helper()
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(p.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("not stopped: %v, %v", status, err)
+	}
+}
+
+func stopwatch() func() time.Duration {
+	last := time.Now()
+	return func() time.Duration {
+		d := time.Since(last)
+		last = time.Now()
+		return d
+	}
+}
+
+// While a container is away the stand-in's kernel answers for it: ARP, and
+// nothing else.
+func TestStandIn(t *testing.T) {
+	testenv.Root(t)
+	testenv.LeakCheck(t)
+	o := newHost(t)
+	a, ns := attach(t, named(o, "web"))
+	b, ns2 := attach(t, named(o, "peer"))
+	ip := a.Address.Addr().String()
+	p, err := a.Park(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listenIn(t, ns, "tcp4", ":80")
+	mustEcho(t, ns2, ip+":80") // prepared, but not started: nothing has changed
+	if err := p.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	flushNeighbours(t, ns2)
+	for _, port := range []string{":80", ":81"} {
+		d := net.Dialer{Timeout: 300 * time.Millisecond}
+		var c net.Conn
+		err := Do(ns2, func() (err error) { c, err = d.Dial("tcp4", ip+port); return err })
+		if err == nil {
+			c.Close()
+			t.Fatal("somebody answered for a parked container")
+		}
+		if e, ok := err.(net.Error); !ok || !e.Timeout() {
+			t.Fatalf("want silence, got %v", err)
+		}
+	}
+	if mac := neighbour(t, ns2, a.Address.Addr()); mac != a.MAC {
+		t.Errorf("ARP for the parked container gave %s, want %s", mac, a.MAC)
+	}
+	// What the container itself sends does not turn the bridge back to it.
+	if err := a.Activate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := Do(ns, func() error { return sendUDP(b.Address.Addr().String() + ":9") }); err != nil {
+		t.Fatal(err)
+	}
+	d := net.Dialer{Timeout: 300 * time.Millisecond}
+	err = Do(ns2, func() error {
+		c, err := d.Dial("tcp4", ip+":80")
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	if e, ok := err.(net.Error); !ok || !e.Timeout() {
+		t.Errorf("a frame got past the stand-in: %v", err)
+	}
+	// The lease is alive although the container's end is gone.
+	if err := a.Detach(ctx); err != nil {
+		t.Fatal(err)
+	}
+	hostSocket(t).do(deleteLink(a.HostLink))
+	if s, err := Sweep(ctx, o.Root); err != nil || len(s.Leases)+len(s.Bridges) != 0 {
+		t.Errorf("swept away under a parked container: %+v, %v", s, err)
+	}
+	o.NS = newNS(t)
+	o.Config.Address = a.Address
+	if _, err := Attach(ctx, named(o, "thief")); err == nil || !strings.Contains(err.Error(), "already used by container web") {
+		t.Errorf("a parked container's address: %v", err)
+	}
+	// Whoever holds the parking dies.
+	p.Close()
+	awaitGone(t, p.StandIn)
+	if s, err := Sweep(ctx, o.Root); err != nil || len(s.Leases) != 1 {
+		t.Errorf("swept %+v, %v", s, err)
+	}
+}
+
+// A command that parked and was killed: the container goes on by Activate.
+func TestParkingDies(t *testing.T) {
+	o := newHost(t)
+	a, ns := attach(t, named(o, "web"))
+	listenIn(t, ns, "tcp4", ":80")
+	p, err := a.Park(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	awaitGone(t, p.StandIn)
+	if err := a.Activate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	mustEcho(t, nil, a.Address.Addr().String()+":80")
+
+	p, err = a.Park(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := p.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+		p.Close()
+	}
+	if err := a.Activate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	mustEcho(t, nil, a.Address.Addr().String()+":80")
+}
+
+// A TCP connection goes from one namespace to a fresh one, while the client
+// talks, and another process delivers what was parked. The socket is carried as
+// CRIU carries it: by TCP_REPAIR.
+func TestMoveConnection(t *testing.T) {
+	testenv.Root(t)
+	testenv.LeakCheck(t)
+	o := newHost(t)
+	a, ns := attach(t, named(o, "web"))
+	address := a.Address.Addr().String() + ":80"
+	var listener net.Listener
+	err := Do(ns, func() (err error) {
+		lc := net.ListenConfig{}
+		lc.SetMultipathTCP(false)
+		listener, err = lc.Listen(ctx, "tcp4", ":80")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := dialFrom(nil, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	served, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	server, err := served.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	served.Close()
+	fmt.Fprint(client, "one ")
+	readFull(t, server, "one ")
+
+	p, err := a.Park(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the other process gets: it need not know that it has begun.
+	parking, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lap := stopwatch()
+	if err := p.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(client, "two ") // while nobody is there
+	saved := saveTCP(t, server)
+	server.Close() // in repair mode: says nothing to the peer
+	if err := a.Detach(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ns.Close()
+
+	o.NS, o.Quiet, o.Config.Address = newNS(t), true, a.Address
+	b, ns2 := attach(t, named(o, "web"))
+	if b.MAC != a.MAC || b.HostLink == a.HostLink {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+	t.Logf("attached again after %s", lap())
+	moved := restoreTCP(t, ns2, saved)
+	fmt.Fprint(client, "three ")
+	t.Logf("socket after %s", lap())
+	t.Log(deliverElsewhere(t, p, parking, b))
+	t.Logf("delivered after %s", lap())
+	readFull(t, moved, "two three ")
+	fmt.Fprint(moved, "back")
+	client.SetReadDeadline(deadline())
+	answer := make([]byte, 4)
+	if _, err := io.ReadFull(client, answer); err != nil || string(answer) != "back" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	// A second more if the moved side had to ask for the client's MAC: its first
+	// request went out while the host end was quiet.
+	if took := lap(); took > 500*time.Millisecond {
+		t.Errorf("answered %s after the delivery", took)
+	}
+	info, err := tcpInfo(client.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d retransmissions", info.Total_retrans)
+}
+
+func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	})
+	return info, err
+}
+
+func readFull(t *testing.T, f *os.File, want string) {
+	t.Helper()
+	b := make([]byte, len(want))
+	f.SetReadDeadline(deadline())
+	if _, err := io.ReadFull(f, b); err != nil || string(b) != want {
+		t.Fatalf("read %q, %v; want %q", b, err, want)
+	}
+}
+
+func sendUDP(to string) error {
+	c, err := net.Dial("udp4", to)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Write([]byte("x"))
+	return err
+}
+
+func flushNeighbours(t *testing.T, ns *os.File) {
+	t.Helper()
+	err := Do(ns, func() error {
+		s, err := dial(0)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		r, info := linkMessage(unix.RTM_NEWLINK, 0, 0, containerIndex)
+		info.Change = unix.IFF_NOARP
+		info.Flags = unix.IFF_NOARP
+		q, back := linkMessage(unix.RTM_NEWLINK, 0, 0, containerIndex)
+		back.Change = unix.IFF_NOARP
+		return s.do(r, q)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func neighbour(t *testing.T, ns *os.File, ip netip.Addr) (mac MAC) {
+	t.Helper()
+	s, err := dialIn(ns, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	all, err := s.list(dump(unix.RTM_GETNEIGH, 12))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all {
+		var dst netip.Addr
+		var m MAC
+		eachAttr(r.data[12:], func(kind uint16, v []byte) {
+			switch kind {
+			case unix.NDA_DST:
+				dst, _ = netip.AddrFromSlice(v)
+			case unix.NDA_LLADDR:
+				copy(m[:], v)
+			}
+		})
+		if dst == ip {
+			mac = m
+		}
+	}
+	return mac
+}
+
+func BenchmarkParking(b *testing.B) {
+	o := newHost(b)
+	a, _ := attach(b, named(o, "web"))
+	var took [4]time.Duration
+	for range b.N {
+		lap := stopwatch()
+		p, err := a.Park(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		took[0] += lap()
+		if err := p.Start(ctx); err != nil {
+			b.Fatal(err)
+		}
+		took[1] += lap()
+		if _, err := p.Deliver(ctx, a); err != nil {
+			b.Fatal(err)
+		}
+		took[2] += lap()
+		p.Close()
+		took[3] += lap()
+		awaitGone(b, p.StandIn)
+	}
+	for i, name := range []string{"park", "start", "deliver", "close"} {
+		b.ReportMetric(float64(took[i].Microseconds())/float64(b.N), name+"-us/op")
+	}
+}
+
+func BenchmarkMuteActivate(b *testing.B) {
+	o := newHost(b)
+	a, _ := attach(b, named(o, "web"))
+	attach(b, named(o, "other")) // as usual, another port keeps the bridge's carrier
+	for b.Loop() {
+		if err := a.Mute(ctx); err != nil {
+			b.Fatal(err)
+		}
+		if err := a.Activate(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRebuild(b *testing.B) {
+	o := newHost(b)
+	a, ns := attach(b, named(o, "web"))
+	saved, err := Save(ns)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_ = a
+	o.Like, o.NewAddress = saved, true
+	for range b.N {
+		b.StopTimer()
+		o.NS = newNS(b)
+		c, err := Attach(ctx, named(o, "clone"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if _, err := Rebuild(o.NS, saved, RebuildOptions{Attachment: c}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		c.Detach(ctx)
+		o.NS.Close()
+	}
+}
+
+func BenchmarkSweep(b *testing.B) {
+	for range b.N {
+		b.StopTimer()
+		o := newHost(b)
+		a, ns := attach(b, named(o, "web"))
+		a.Detach(ctx)
+		ns.Close()
+		awaitGone(b, a.HostLink)
+		b.StartTimer()
+		if _, err := Sweep(ctx, o.Root); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

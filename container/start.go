@@ -1,0 +1,373 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"crucible/container/confine"
+	"crucible/container/confine/seccomp"
+	"crucible/container/mount"
+)
+
+// StartError names the container that could not be started.
+type StartError struct {
+	Name string
+	Err  error
+}
+
+func (e *StartError) Error() string { return fmt.Sprintf("start container %s: %v", e.Name, e.Err) }
+func (e *StartError) Unwrap() error { return e.Err }
+
+// startError makes a StartError of an error that names no container.
+func startError(name string, err error) error {
+	var start *StartError
+	var monitor *MonitorError
+	if errors.As(err, &start) || errors.As(err, &monitor) {
+		return err
+	}
+	return &StartError{Name: name, Err: err}
+}
+
+// begin clones the container's init, which then waits for what it is to do.
+// The group must exist.
+func (m *Monitor) begin() error {
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	m.initEnd, m.undo = ours, append(m.undo, func() { ours.Close() })
+	m.socket = int(ours.Fd())
+	exe, err := confine.SealedSelf()
+	if err != nil {
+		return err
+	}
+	defer exe.Close()
+	err = m.group.Start(func(group *os.File) (int, error) {
+		pid, err := m.clone(exe, theirs, group)
+		m.pid = pid
+		return pid, err
+	})
+	if err != nil {
+		return fmt.Errorf("clone the init of container %s: %w", m.c.Name, err)
+	}
+	return nil
+}
+
+// Start prepares the container and has its init execute the program. With wait
+// it stops short of the program until Go is called.
+//
+// The init is cloned first, so that its runtime starts while we mount: it makes
+// its mount namespace, a copy of ours, when it is told that all is there. In a
+// user namespace that is not possible: a mount namespace belongs to the user
+// namespace that its maker is in, and the init would not be allowed to copy ours.
+func (m *Monitor) Start(ctx context.Context, wait bool) error {
+	if err := m.makeGroup(); err != nil {
+		return err
+	}
+	if !m.ns.User {
+		if err := m.begin(); err != nil {
+			return err
+		}
+	}
+	if err := m.Prepare(ctx, PrepareOptions{}); err != nil {
+		return err
+	}
+	if m.ns.User {
+		if err := m.begin(); err != nil {
+			return err
+		}
+	}
+	config, err := m.initConfig(wait)
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if m.net != nil {
+		rights = unix.UnixRights(int(m.net.Fd()))
+	}
+	if err := unix.Sendmsg(m.socket, config, rights, nil, 0); err != nil {
+		return fmt.Errorf("talk to the init of container %s: %w", m.c.Name, err)
+	}
+	// A cancelled command must not wait for an init that hangs.
+	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(m.socket, unix.SHUT_RDWR) })
+	defer stop()
+	// The init is busy for a while: time to open the socket.
+	listened := m.Listen()
+	if err := m.hear(wait); err != nil {
+		return errors.Join(&StartError{Name: m.c.Name, Err: err}, ctx.Err())
+	}
+	return errors.Join(listened, m.record(wait))
+}
+
+// clone starts ourselves as the init, in new namespaces. The calling thread
+// stands in the namespaces that the monitor made for it.
+func (m *Monitor) clone(exe, socket, group *os.File) (int, error) {
+	attr := &syscall.SysProcAttr{Cloneflags: m.ns.cloneFlags()}
+	if group != nil {
+		attr.UseCgroupFD, attr.CgroupFD = true, int(group.Fd())
+	}
+	if m.ns.User {
+		l := m.spec.Linux
+		attr.UidMappings, attr.GidMappings = sysMaps(l.UIDMappings), sysMaps(l.GIDMappings)
+		attr.GidMappingsEnableSetgroups = true
+		attr.Credential = &syscall.Credential{}
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	// The init is short-lived and does one thing at a time: no second
+	// processor, no garbage collection.
+	return syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(exe.Fd())), []string{initName}, &syscall.ProcAttr{
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), socket.Fd()},
+		Sys:   attr,
+	})
+}
+
+func sysMaps(maps []specs.LinuxIDMapping) []syscall.SysProcIDMap {
+	out := make([]syscall.SysProcIDMap, len(maps))
+	for i, m := range maps {
+		out[i] = syscall.SysProcIDMap{ContainerID: int(m.ContainerID), HostID: int(m.HostID), Size: int(m.Size)}
+	}
+	return out
+}
+
+// InitPlan lists what the container's init will do, a line each as a person
+// would type it.
+func InitPlan(spec *specs.Spec) ([]string, error) {
+	c, err := newInitConfig(spec, "ROOT")
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, s := range insidePlan(c) {
+		lines = append(lines, s.Show)
+	}
+	return lines, nil
+}
+
+func newInitConfig(spec *specs.Spec, root string) (*initConfig, error) {
+	ns, err := namespacesOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := mountsOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	l := spec.Linux
+	c := &initConfig{
+		Root: root, Namespaces: ns, Hostname: spec.Hostname, Domainname: spec.Domainname,
+		Masked: l.MaskedPaths, ReadOnly: l.ReadonlyPaths, Sysctls: l.Sysctl, Process: spec.Process,
+	}
+	for _, m := range mounts {
+		if m.Inside() {
+			c.Mounts = append(c.Mounts, withUsers(m, ns))
+		}
+	}
+	for clock, o := range l.TimeOffsets {
+		c.TimeOffsets += fmt.Sprintf("%s %d %d\n", clock, o.Secs, o.Nanosecs)
+	}
+	if l.Seccomp != nil {
+		if c.Seccomp, err = seccomp.Compile(l.Seccomp); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// withUsers leaves out what a user namespace cannot ask of devpts: a gid that
+// it does not map.
+func withUsers(m mount.Mount, ns namespaces) mount.Mount {
+	if m.Type != "devpts" || !ns.User {
+		return m
+	}
+	var keep []string
+	for _, o := range strings.Split(m.Data, ",") {
+		if !strings.HasPrefix(o, "gid=") {
+			keep = append(keep, o)
+		}
+	}
+	m.Data = strings.Join(keep, ",")
+	return m
+}
+
+func (m *Monitor) initConfig(wait bool) ([]byte, error) {
+	c, err := newInitConfig(m.spec, m.root.Target)
+	if err != nil {
+		return nil, err
+	}
+	c.Empty, c.Wait, c.Input = m.c.Root.Empty(), wait, m.output.Input
+	message, err := json.Marshal(c)
+	if err == nil && len(message) > maxConfig {
+		err = fmt.Errorf("configuration of container %s: %d bytes are more than its init can take (%d)", m.c.Name, len(message), maxConfig)
+	}
+	return message, err
+}
+
+// hear listens to the init until it waits for Go, or has become the program.
+func (m *Monitor) hear(untilReady bool) error {
+	master, err := hearInit(m.socket, untilReady)
+	if master != nil {
+		m.stdio.master = master
+	}
+	return err
+}
+
+// hearInit returns the terminal's master if the init sent one. The end of the
+// messages is the execve of the program.
+func hearInit(socket int, untilReady bool) (master *os.File, err error) {
+	for {
+		said, files, err := receive(socket)
+		switch {
+		case err != nil:
+			return master, fmt.Errorf("hear from the init: %w", err)
+		case len(said) == 0 && untilReady:
+			return master, errors.New("the init ended without a word")
+		case len(said) == 0:
+			return master, nil
+		case said[0] == sayTerminal && len(files) == 1:
+			master = files[0]
+		case said[0] == sayReady && untilReady:
+			return master, nil
+		case said[0] == sayError:
+			return master, decodeInitError(socket, said[1:])
+		default:
+			return master, fmt.Errorf("hear from the init: unexpected message %q", said)
+		}
+	}
+}
+
+func decodeInitError(socket int, said []byte) error {
+	for {
+		more, _, err := receive(socket)
+		if err != nil || len(more) == 0 {
+			break
+		}
+		said = append(said, more...)
+	}
+	failure := &InitError{}
+	if err := json.Unmarshal(said, failure); err != nil {
+		return fmt.Errorf("%s", said)
+	}
+	return failure
+}
+
+// Go lets an init that waits become the program.
+func (m *Monitor) Go() error {
+	if _, err := unix.Write(m.socket, []byte{sayGo}); err != nil {
+		return fmt.Errorf("start container %s: its init is gone: %w", m.c.Name, err)
+	}
+	if err := m.hear(false); err != nil {
+		return &StartError{Name: m.c.Name, Err: err}
+	}
+	// The rest was recorded when the init came to wait.
+	return m.c.Update(func(s *State) { s.Recorded, s.Started = Running, time.Now() })
+}
+
+// Adopt takes a process that CRIU restored as our child for the container's
+// init, and a terminal's master if it has one.
+func (m *Monitor) Adopt(pid int, master *os.File) error {
+	m.pid, m.stdio.master = pid, master
+	return m.record(false)
+}
+
+// record writes down that the init exists.
+func (m *Monitor) record(waiting bool) error {
+	init, err := ProcessOf(m.pid)
+	if err != nil {
+		init = Process{Pid: m.pid} // it has ended already; Serve will tell
+	}
+	attachment, net, image := m.c.State.Attachment, m.c.State.Net, m.c.State.Image
+	return m.c.Update(func(s *State) {
+		s.Recorded, s.Init, s.Monitor, s.Boot = Running, init, Self(), bootID()
+		s.MonitorThread, s.Starting, s.Maker = unix.Gettid(), false, Process{}
+		s.Net, s.Attachment, s.Terminal = net, attachment, m.spec.Process.Terminal
+		s.Image, s.ExitStatus, s.Finished = image, nil, time.Time{}
+		if waiting {
+			s.Recorded = Created
+		} else {
+			s.Started = time.Now()
+		}
+	})
+}
+
+func socketpair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a socket pair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "init"), os.NewFile(uintptr(fds[1]), "monitor"), nil
+}
+
+// receive reads one message and the descriptors that came with it.
+func receive(socket int) ([]byte, []*os.File, error) {
+	buf, oob := make([]byte, maxConfig), make([]byte, unix.CmsgSpace(4*4))
+	type sizes struct{ n, oobn int }
+	got, err := retry(func() (sizes, error) {
+		n, oobn, _, _, err := unix.Recvmsg(socket, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		return sizes{n, oobn}, err
+	})
+	if errors.Is(err, unix.ECONNRESET) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := rights(oob[:got.oobn])
+	return buf[:got.n], files, err
+}
+
+func rights(oob []byte) ([]*os.File, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var files []*os.File
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			_ = unix.SetNonblock(fd, true) // so that reads can be ended
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	return files, nil
+}
+
+// OutsidePlan lists what the monitor does before the container's init exists, a
+// line each as a person would type it.
+func OutsidePlan(spec *specs.Spec) ([]string, error) {
+	mounts, err := mountsOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	lines := []string{mount.Root{Lower: spec.Root.Path, Layer: "LAYER", Target: "ROOT"}.String()}
+	for _, m := range mounts {
+		if !m.Inside() {
+			lines = append(lines, m.String())
+		}
+	}
+	if spec.Root.Readonly {
+		lines = append(lines, "mount -o remount,bind,ro ROOT")
+	}
+	return lines, nil
+}

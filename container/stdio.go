@@ -1,0 +1,211 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"crucible/container/mount"
+)
+
+// stdio is the monitor's end of a container's standard streams: FIFOs, or the
+// master of a terminal. For each FIFO that is read it also holds a writing
+// end, so that the container may close and open its output as it likes; when
+// that one is closed and the container is gone, end-of-file comes.
+type stdio struct {
+	input   *os.File   // FIFO to write to; nil without input
+	outputs []*os.File // FIFOs to read from: stdout, stderr
+	keepers []*os.File
+	master  *os.File // terminal; nil without one
+
+	log  *logWriter
+	mu   sync.Mutex
+	taps map[*tap]struct{} // who else gets the output
+	pump sync.WaitGroup
+}
+
+// tap receives a copy of the output. It must not block for long.
+type tap struct {
+	write func(stream int, data []byte) error
+}
+
+func newStdio(log string) *stdio {
+	return &stdio{taps: map[*tap]struct{}{}, log: &logWriter{path: log}}
+}
+
+// openStdio opens the FIFOs in the calling thread's view of the container's /dev.
+func (m *Monitor) openStdio() error {
+	s := newStdio(m.c.Log())
+	if m.tap != nil {
+		s.addTap(m.tap)
+	}
+	m.stdio = s
+	dir := filepath.Join(m.places["/dev"], strings.TrimPrefix(mount.StdioDir, "/dev"))
+	if m.spec.Process.Terminal {
+		return nil
+	}
+	for _, name := range []string{"stdout", "stderr"} {
+		r, err := openFIFO(filepath.Join(dir, name), unix.O_RDONLY)
+		if err != nil {
+			return err
+		}
+		s.outputs = append(s.outputs, r)
+		w, err := openFIFO(filepath.Join(dir, name), unix.O_WRONLY)
+		if err != nil {
+			return err
+		}
+		s.keepers = append(s.keepers, w)
+	}
+	if m.output.Input {
+		// Reading and writing, for there is no reader yet.
+		w, err := openFIFO(filepath.Join(dir, "stdin"), unix.O_RDWR)
+		if err != nil {
+			return err
+		}
+		s.input = w
+	}
+	return nil
+}
+
+func openFIFO(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
+		f.Close()
+		return nil, fmt.Errorf("open %s: is not a FIFO", path)
+	}
+	return f, nil
+}
+
+// run copies the output until its end.
+func (s *stdio) run() {
+	sources := s.outputs
+	if s.master != nil {
+		sources = []*os.File{s.master}
+	}
+	for i, f := range sources {
+		s.pump.Add(1)
+		go func() {
+			defer s.pump.Done()
+			s.copy(i+1, f)
+		}()
+	}
+}
+
+func (s *stdio) copy(stream int, f *os.File) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := f.Read(buf)
+		if n > 0 {
+			s.deliver(stream, buf[:n])
+		}
+		// A terminal without anybody at its other end answers EIO
+		// (drivers/tty/n_tty.c); that is its end-of-file.
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *stdio) deliver(stream int, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log.write(stream, data)
+	for t := range s.taps {
+		if t.write(stream, data) != nil {
+			delete(s.taps, t)
+		}
+	}
+}
+
+func (s *stdio) addTap(t *tap) {
+	s.mu.Lock()
+	s.taps[t] = struct{}{}
+	s.mu.Unlock()
+}
+
+func (s *stdio) removeTap(t *tap) {
+	s.mu.Lock()
+	delete(s.taps, t)
+	s.mu.Unlock()
+}
+
+// writer is where input for the container goes.
+func (s *stdio) writer() (*os.File, error) {
+	switch {
+	case s.master != nil:
+		return s.master, nil
+	case s.input != nil:
+		return s.input, nil
+	}
+	return nil, errors.New("the container's standard input is not open (run it with -i)")
+}
+
+// closeInput makes the container see the end of its input. Whoever opens the
+// FIFO again later waits for a writer, as with any FIFO.
+func (s *stdio) closeInput() {
+	if s.input != nil {
+		s.input.Close()
+		s.input = nil
+	}
+}
+
+// drain waits until all that the container wrote has been copied. The
+// container is gone by then; the limit is for a stream that a program outside
+// holds open.
+func (s *stdio) drain() {
+	for _, k := range s.keepers {
+		k.Close()
+	}
+	s.keepers = nil
+	done := make(chan struct{})
+	go func() { s.pump.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(2 * time.Second):
+		for _, f := range s.outputs {
+			_ = f.SetReadDeadline(time.Now())
+		}
+		if s.master != nil {
+			_ = s.master.SetReadDeadline(time.Now())
+		}
+		<-done
+	}
+	s.log.flush()
+}
+
+func (s *stdio) close() {
+	if s == nil {
+		return
+	}
+	files := append(append([]*os.File{s.input, s.master}, s.outputs...), s.keepers...)
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if s.log.file != nil {
+		s.log.file.Close()
+	}
+}
+
+// fileTap copies output to the files of a command in the foreground.
+func fileTap(stdout, stderr *os.File) *tap {
+	return &tap{write: func(stream int, data []byte) error {
+		var w io.Writer = stdout
+		if stream == 2 {
+			w = stderr
+		}
+		_, err := w.Write(data)
+		return err
+	}}
+}
