@@ -1,0 +1,158 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"crucible/images/digest"
+	"crucible/proto/frame"
+	"crucible/proto/imagepb"
+)
+
+// Commit makes the draft an image: the newest of its container. It fills in
+// what the store knows (format, name, number, files and their digests) and
+// keeps the rest of the manifest as it was given. Nobody may write to the
+// draft any more. After an error the draft is still there, to be discarded.
+func (d *Draft) Commit(ctx context.Context, m *imagepb.Manifest) (*Image, error) {
+	if d.lock == nil {
+		return nil, fmt.Errorf("commit image of %s: the draft has ended", d.name)
+	}
+	image, err := d.commit(ctx, m)
+	if err != nil {
+		return nil, fmt.Errorf("commit image of %s: %w", d.name, noSpace(d.store.Dir, err))
+	}
+	// The image is there; what is left of the draft, the next command sweeps.
+	_ = d.Discard()
+	return image, nil
+}
+
+func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error) {
+	m = proto.CloneOf(m)
+	files, err := digest.Tree(ctx, d.Dir(), digest.Options{Followed: d.unfollow(), Except: Manifest})
+	if err != nil {
+		return nil, err
+	}
+	m.Files = make([]*imagepb.File, 0, len(files))
+	for _, f := range files {
+		entry := &imagepb.File{Path: f.Path, Size: uint64(f.Size), Symlink: f.Link}
+		if f.Link == "" {
+			entry.Digest = f.Sum[:]
+			if err := os.Chmod(filepath.Join(d.Dir(), f.Path), fileMode(f.Path)); err != nil {
+				return nil, err
+			}
+		}
+		m.Files = append(m.Files, entry)
+	}
+	if m.Format == 0 {
+		m.Format, m.MinReader = frame.Edition, frame.Edition
+	}
+	m.Name, m.DigestAlgorithm = d.name, digest.Algorithm
+	if d.store.Sync {
+		if err := syncTree(ctx, d.Dir()); err != nil {
+			return nil, err
+		}
+	}
+	return d.publish(ctx, m)
+}
+
+// fileMode is the mode of a file of an image. CRIU's tasks open theirs when they
+// are in the container's user namespace already, as somebody who is not the
+// owner; they come through a descriptor of the directory, past the image's own
+// directory, which is open to nobody else.
+func fileMode(path string) os.FileMode {
+	if strings.HasPrefix(path, CRIU+"/") {
+		return 0o444
+	}
+	return 0o400
+}
+
+// publish gives the image its number and its name, under the store's lock.
+func (d *Draft) publish(ctx context.Context, m *imagepb.Manifest) (*Image, error) {
+	unlock, err := d.store.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	numbers, err := d.store.Numbers(d.name)
+	if err != nil {
+		return nil, err
+	}
+	n := 1
+	if len(numbers) > 0 {
+		n = numbers[len(numbers)-1] + 1
+	}
+	m.Number = uint32(n)
+	if err := d.writeManifest(m); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	home := filepath.Join(d.store.Dir, d.name)
+	if err := os.Mkdir(home, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	i := &Image{Name: d.name, Number: n, Manifest: m, store: d.store}
+	if err := os.Rename(d.Dir(), i.Dir()); err != nil {
+		_ = os.Remove(home) // if it is new, it is empty
+		return nil, err
+	}
+	if d.store.Sync {
+		if err := errors.Join(syncFile(home), syncFile(d.store.Dir)); err != nil {
+			return nil, errors.Join(err, os.Rename(i.Dir(), d.Dir()))
+		}
+	}
+	return i, nil
+}
+
+func (d *Draft) writeManifest(m *imagepb.Manifest) error {
+	b, err := frame.Encode(m)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(d.Dir(), Manifest)
+	// Left over from a commit that failed, and tried again.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil && d.store.Sync {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil && d.store.Sync {
+		err = syncFile(d.Dir())
+	}
+	return err
+}
+
+// syncTree waits until the disk has every file and directory of a tree.
+func syncTree(ctx context.Context, dir string) error {
+	return filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || !e.IsDir() && !e.Type().IsRegular() {
+			return err
+		}
+		return syncFile(path)
+	})
+}
+
+// syncFile waits until the disk has a file or a directory.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,50 @@
+// Package images is the store of images: where a container's state lies once a
+// checkpoint has written it, and where a restore finds it.
+//
+// # Words
+//
+// An image is a directory, <store>/<name>/<N>, that is written once. "web@3"
+// names the third image of container web, "web" its newest; the number is one
+// more than the highest that is there. A draft is an image that is still being
+// written; it lies in <store>/.drafts, where nobody takes it for an image.
+//
+//	store := images.Store{Dir: root.Images()}
+//	draft, err := store.Draft(ctx, "web")
+//	defer draft.Discard()               // after a commit: nothing
+//	draft.Follow()                      // digest CRIU's pages as they come
+//	... CRIU writes to draft.CRIUDir()
+//	err = draft.Put(images.Mounts, mounts)
+//	image, err := draft.Commit(ctx, &imagepb.Manifest{...})
+//
+//	image, err = store.Open("web")
+//	go func() { verified <- image.Verify(ctx, images.VerifyOptions{}) }()
+//
+// # All or nothing
+//
+// A commit digests every file, makes it read-only, writes the manifest and
+// renames the draft's directory. Before the rename there is no image, after it
+// the image is whole; two commits at once get two numbers (a lock, held while
+// the manifest is written). Directories stay writable: they are the owner's
+// alone (an image is the memory of processes), who must be able to remove
+// them, and the manifest names every file, so that Verify sees what was added
+// or taken away.
+//
+// A draft is locked (flock(2)) by who writes it, so a killed command's draft
+// is unlocked, and the next Draft, Open or Remove deletes it.
+//
+// # Power cuts
+//
+// A commit does not wait for the disk, unless Store.Sync is set: to write
+// 1 GiB takes seconds, in which the container would be stopped. A power cut
+// shortly after a commit can leave an image with empty files. It is never
+// taken for a good one: Open and Verify call it damaged. The container itself
+// would not have lived through that power cut, either. Set Sync where the
+// image is the last copy and its source is going to be given up on purpose.
+//
+// # What it does not do
+//
+// It knows nothing of how an image came about or what is done with it; what
+// the files mean is in the .proto files, and what is in filesystem/ in package
+// images/filesystem. Digests find accidents and tell images apart; they do not
+// say who made them.
+package images

@@ -1,0 +1,163 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"crucible/images/blake3"
+	"crucible/proto/frame"
+	"crucible/proto/imagepb"
+)
+
+// Image is an image of the store. It is read-only, and any number of
+// goroutines may use it.
+type Image struct {
+	Name     string
+	Number   int
+	Manifest *imagepb.Manifest
+
+	store Store
+}
+
+// Open finds an image: "name" is the newest, "name@N" a certain one. It reads
+// the manifest only; what else is wrong, Verify finds. The errors are *Error:
+// NotFound, Damaged, Foreign or NewerFormat.
+func (s Store) Open(ref string) (*Image, error) {
+	r, err := ParseRef(ref)
+	if err != nil {
+		return nil, err
+	}
+	s.sweep()
+	if r, err = s.resolve(r); err != nil {
+		return nil, err
+	}
+	return s.open(r)
+}
+
+// open opens an image whose number is known.
+func (s Store) open(r Ref) (*Image, error) {
+	i := &Image{Name: r.Name, Number: r.Number, Manifest: &imagepb.Manifest{}, store: s}
+	err := i.Get(Manifest, i.Manifest)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, gone := os.Lstat(i.Dir()); errors.Is(gone, os.ErrNotExist) {
+			return nil, i.removed()
+		}
+		return nil, &Error{Kind: Foreign, Ref: r.String(), Text: "has no " + Manifest + ", so it is no image",
+			Advice: "what is in " + i.Dir() + " was not written by crucible, or not copied whole"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if m := i.Manifest; m.MinReader > frame.Edition {
+		return nil, &Error{Kind: NewerFormat, Ref: r.String(), Advice: "use the crucible that wrote it, or a newer one",
+			Text: fmt.Sprintf("needs a reader of edition %d, this is edition %d (it was written by crucible %s)", m.MinReader, frame.Edition, m.GetWriter().GetCrucible())}
+	}
+	return i, nil
+}
+
+// Ref is "name@N".
+func (i *Image) Ref() string { return Ref{i.Name, i.Number}.String() }
+
+// Dir is the image's directory.
+func (i *Image) Dir() string { return i.store.path(Ref{i.Name, i.Number}) }
+
+// CRIUDir is the directory of CRIU's own files.
+func (i *Image) CRIUDir() string { return filepath.Join(i.Dir(), CRIU) }
+
+// Created is when the container was frozen.
+func (i *Image) Created() time.Time { return time.Unix(0, i.Manifest.CreatedUnixNs) }
+
+// Size is the bytes of all files of the image but the manifest.
+func (i *Image) Size() (bytes int64) {
+	for _, f := range i.Manifest.Files {
+		bytes += int64(f.Size)
+	}
+	return bytes
+}
+
+// Get reads a message of the image. That the file is what was written, its
+// checksum says; Verify says it with a digest.
+func (i *Image) Get(file string, m proto.Message) error {
+	b, err := os.ReadFile(filepath.Join(i.Dir(), file))
+	var path *os.PathError
+	if errors.As(err, &path) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+		return i.damaged(file, "cannot be read: "+path.Err.Error())
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", i.Ref(), err)
+	}
+	if err := frame.Decode(b, m); err != nil {
+		return i.unreadable(file, err)
+	}
+	return nil
+}
+
+// Open opens a file of the image for reading.
+func (i *Image) Open(file string) (*os.File, error) {
+	f, err := os.Open(filepath.Join(i.Dir(), file))
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", i.Ref(), err)
+	}
+	return f, nil
+}
+
+// Hold keeps the image from being removed until release is called, or the
+// process ends.
+func (i *Image) Hold() (release func(), err error) {
+	f, err := i.Open(Manifest)
+	if err != nil {
+		return nil, err
+	}
+	locked := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil
+	// Between the opening and the locking it may have been removed.
+	mine, err := f.Stat()
+	if err == nil && locked {
+		var named os.FileInfo
+		if named, err = os.Stat(f.Name()); err == nil && os.SameFile(mine, named) {
+			return func() { f.Close() }, nil
+		}
+	}
+	f.Close()
+	return nil, i.removed()
+}
+
+func (i *Image) removed() *Error {
+	return &Error{Kind: NotFound, Ref: i.Ref(), Text: "has been removed meanwhile", Advice: "`crucible image list` shows what is there"}
+}
+
+// CheckMachine says whether processes from this image can run on a machine of
+// this architecture (uname -m, host.Machine); "" asks for the one we run on.
+func (i *Image) CheckMachine(machine string) error {
+	if machine == "" {
+		var u unix.Utsname
+		if err := unix.Uname(&u); err != nil {
+			return fmt.Errorf("image %s: uname: %w", i.Ref(), err)
+		}
+		machine = unix.ByteSliceToString(u.Machine[:])
+	}
+	if wrote := i.Manifest.GetWriter().GetMachine(); wrote != machine && wrote != "" {
+		return &Error{Kind: OtherArch, Ref: i.Ref(), Text: fmt.Sprintf("was written on %s, this machine is %s", wrote, machine),
+			Advice: "restore it on a machine of the same architecture"}
+	}
+	return nil
+}
+
+// Digest is the digest of the manifest's file, and with it of the whole image:
+// the manifest holds the digests of all other files.
+func (i *Image) Digest(ctx context.Context) ([blake3.Size]byte, error) {
+	b, err := os.ReadFile(filepath.Join(i.Dir(), Manifest))
+	if err != nil {
+		return [blake3.Size]byte{}, fmt.Errorf("image %s: %w", i.Ref(), err)
+	}
+	return blake3.Sum(b), ctx.Err()
+}
+
+// Store is the store that holds the image.
+func (i *Image) Store() Store { return i.store }
