@@ -1,0 +1,434 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"crucible/checkpoint/criu"
+	"crucible/checkpoint/preflight"
+	"crucible/container"
+	"crucible/container/cgroup"
+	"crucible/container/network"
+	"crucible/images"
+	"crucible/proto/imagepb"
+)
+
+// FreezeLimit is how long the tasks may take to freeze unless Options say otherwise.
+const FreezeLimit = 10 * time.Second
+
+// Options say how a checkpoint is made. Store and CRIU are required; what the
+// container itself says (open connections, locks, mounts) is found out.
+type Options struct {
+	Store        images.Store
+	CRIU         *criu.CRIU
+	LeaveRunning bool
+	DryRun       bool              // stop after the preflight
+	Preflight    preflight.Options // what the user chose
+	Extra        []string          // other options of CRIU, by their long names
+	WorkDir      string            // for CRIU's log; default: in the container's directory
+	Timeout      time.Duration     // to freeze the tasks; 0 is FreezeLimit
+	Version      string            // of crucible, for the manifest
+	Command      []string          // the command line, for the manifest
+	Progress     func(phase string)
+}
+
+// Result is what a checkpoint made.
+type Result struct {
+	Ref      string           `json:"image"` // NAME@N, empty after a dry run
+	Dir      string           `json:"directory,omitempty"`
+	Frozen   time.Duration    `json:"frozen"` // nanoseconds in which no task ran, or until they were killed
+	Left     bool             `json:"leftRunning"`
+	Findings preflight.Report `json:"preflight"`
+	Phases   []Phase          `json:"phases"`
+}
+
+// dump is a checkpoint under way.
+type dump struct {
+	c     *container.Container
+	o     Options
+	spec  *specs.Spec
+	group *cgroup.Group
+	ns    *os.File // the container's network namespace, nil for the host's
+	line  *Timeline
+
+	wasFrozen bool // by the user
+	writer    *imagepb.Writer
+	guard     *container.Guard
+	parking   *network.Parking
+	report    preflight.Report
+	draft     *images.Draft
+	image     *images.Image
+
+	frozenAt   time.Time
+	frozen     time.Duration
+	gathered   chan error // what is read beside CRIU
+	processes  *imagepb.Processes
+	mounts     *imagepb.Mounts
+	namespaces *imagepb.Namespaces
+	archives   *imagepb.Filesystem
+	trees      []tree
+}
+
+// Dump writes a container's state to a new image. Unless LeaveRunning is set
+// the container is stopped when, and only when, the image is whole. After any
+// error it runs on, or is frozen still if it was frozen before, and no draft
+// stays behind. What cannot be checkpointed is a *preflight.Error.
+func Dump(ctx context.Context, c *container.Container, o Options) (*Result, error) {
+	d := &dump{c: c, o: o, line: NewTimeline(), gathered: make(chan error, 1)}
+	if o.Progress == nil {
+		d.o.Progress = func(string) {}
+	}
+	err := d.run(ctx)
+	r := &Result{Frozen: d.frozen, Left: o.LeaveRunning, Findings: d.report, Phases: d.line.Phases()}
+	var state *container.StateError
+	if errors.As(err, &state) {
+		return r, err // it says the same
+	}
+	if err != nil && !c.State.Monitor.Alive() {
+		return r, &container.MonitorError{Name: c.Name, Err: io.EOF} // whatever else was the consequence
+	}
+	if err != nil {
+		return r, fmt.Errorf("checkpoint container %s: %w", c.Name, err)
+	}
+	if d.image != nil {
+		r.Ref, r.Dir = d.image.Ref(), d.image.Dir()
+	}
+	return r, nil
+}
+
+func (d *dump) run(ctx context.Context) error {
+	status, err := d.c.Require("checkpoint", container.Running, container.Frozen)
+	if err != nil {
+		return err
+	}
+	d.wasFrozen = status == container.Frozen
+	if d.spec, err = d.c.Spec(); err != nil {
+		return err
+	}
+	if d.group, err = d.c.Group(); err != nil {
+		return err
+	}
+	if d.ns, err = d.c.NetNS(); err != nil {
+		return err
+	}
+	if d.ns != nil {
+		defer d.ns.Close()
+	}
+	if d.o.DryRun {
+		return d.preflight(ctx)
+	}
+	if d.guard, err = d.c.Guard(); err != nil {
+		return err
+	}
+	defer d.guard.Close()
+	// CRIU takes its time to start: it does so beside the preflight.
+	p, err := d.startCRIU(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := d.preflight(ctx); err != nil {
+		return err
+	}
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
+	defer func() { d.parking.Close() }()
+	// After a commit there is nothing to discard.
+	defer func() { _ = d.draft.Discard() }()
+	defer func() { _ = d.closeTrees() }()
+	if err := d.prepareParking(ctx); err != nil {
+		return err
+	}
+	if err := d.criu(ctx, p); err != nil {
+		return errors.Join(err, d.goOn())
+	}
+	return d.after(ctx)
+}
+
+// prepare makes the draft, and in it the files that are written while the
+// container stands still: to create them costs more than to write them.
+func (d *dump) prepare(ctx context.Context) error {
+	defer d.line.Begin("prepare draft", false)()
+	var err error
+	if d.writer, err = writer(d.o.Version, ""); err != nil {
+		return err
+	}
+	if d.draft, err = d.o.Store.Draft(ctx, d.c.Name); err != nil {
+		return err
+	}
+	d.draft.Follow()
+	if err := d.openTrees(); err != nil {
+		return errors.Join(err, d.draft.Discard())
+	}
+	return nil
+}
+
+// startCRIU starts CRIU, which then waits for a request. It holds the guard
+// too: were only this command killed, the tasks must not be thawed under
+// CRIU's hands.
+func (d *dump) startCRIU(ctx context.Context) (*criu.Process, error) {
+	hold, err := d.guard.File()
+	if err != nil {
+		return nil, err
+	}
+	defer hold.Close()
+	return d.o.CRIU.Start(ctx, criu.StartOptions{NetNS: d.ns, Hold: []*os.File{hold}})
+}
+
+func (d *dump) preflight(ctx context.Context) error {
+	defer d.line.Begin("preflight", false)()
+	d.o.Progress("preflight")
+	var err error
+	if d.mounts, err = readMounts(d.c.State.Init.Pid, d.spec); err != nil {
+		return err
+	}
+	pids, err := d.group.Pids()
+	if err != nil {
+		return err
+	}
+	d.report, err = preflight.Inspect(ctx, preflight.Subject{
+		Frozen: d.wasFrozen,
+		Init:   d.c.State.Init.Pid, Pids: pids, NetNS: d.ns, UserNS: len(d.spec.Linux.UIDMappings) > 0,
+		External: externalPoints(d.mounts), Given: d.o.Preflight,
+	})
+	if err != nil {
+		return err
+	}
+	var blocking []preflight.Finding
+	for _, f := range d.report.Findings {
+		if f.Blocks {
+			blocking = append(blocking, f)
+		}
+	}
+	if len(blocking) > 0 && !d.o.DryRun {
+		return &preflight.Error{Findings: blocking}
+	}
+	return nil
+}
+
+// prepareParking readies the stand-in for the container's link, before the freeze.
+func (d *dump) prepareParking(ctx context.Context) error {
+	a := d.c.State.Attachment
+	if a == nil {
+		return nil
+	}
+	defer d.line.Begin("prepare parking", false)()
+	var err error
+	if d.parking, err = a.Park(ctx); err != nil || d.parking == nil {
+		return err
+	}
+	return d.guard.Park(d.parking)
+}
+
+// criu has CRIU write its part. When it returns without an error the tasks are
+// dead or frozen, as was asked for.
+func (d *dump) criu(ctx context.Context, p *criu.Process) error {
+	d.o.Progress("dump")
+	end := d.line.Begin("CRIU's own preparation", false)
+	version, err := p.Version(ctx)
+	if err != nil {
+		return err
+	}
+	d.writer.Criu = version.String()
+	options, closeDirs, err := d.criuOptions()
+	if err != nil {
+		return err
+	}
+	defer closeDirs()
+	ended := d.watch(p)
+	defer ended()
+	result, err := p.Dump(ctx, options, func(e criu.Event) error {
+		switch e.Script {
+		case criu.PreDump:
+			end()
+			return d.freeze(ctx)
+		case criu.PostDump:
+			return d.dumped(ctx)
+		}
+		return nil
+	})
+	if err != nil {
+		return criu.Refusal(err)
+	}
+	if d.frozen == 0 && !d.o.LeaveRunning {
+		d.frozen = result.Done.Sub(d.frozenAt)
+	}
+	return nil
+}
+
+// orphanLimit is how long CRIU may go on without a task to dump.
+const orphanLimit = 2 * time.Second
+
+// watch ends a CRIU whose tasks were all killed by somebody else: it may wait
+// for them for ever (seen with 4.2.1), and holds on to what is left of them.
+// Killing CRIU is safe then, as it is not while a task lives. There is no event
+// for it that cgroup v1 has, too, so the group is looked at now and then.
+func (d *dump) watch(p *criu.Process) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(orphanLimit / 8)
+		defer tick.Stop()
+		var empty time.Time
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			pids, err := d.group.Pids()
+			switch {
+			case err == nil && len(pids) > 0:
+				empty = time.Time{}
+			case empty.IsZero():
+				empty = time.Now()
+			case time.Since(empty) > orphanLimit:
+				p.Kill()
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// freeze is the answer to CRIU's pre-dump: CRIU has done all that it can do
+// before. From here on the container stands still.
+func (d *dump) freeze(ctx context.Context) error {
+	d.frozenAt = time.Now()
+	if d.wasFrozen {
+		if err := d.vforking(); err != nil {
+			return err
+		}
+	} else {
+		limit := d.o.Timeout
+		if limit == 0 {
+			limit = FreezeLimit
+		}
+		if err := d.freezeApart(ctx, limit); err != nil {
+			return err
+		}
+	}
+	d.line.Add("freeze", d.frozenAt, time.Since(d.frozenAt), true)
+	if d.parking != nil {
+		end := d.line.Begin("park", true)
+		if err := d.parking.Start(ctx); err != nil {
+			return err
+		}
+		end()
+	}
+	go func() { d.gathered <- d.gather(ctx) }()
+	return nil
+}
+
+// dumped is the answer to CRIU's post-dump: the tasks stand still, CRIU's
+// files are written, and an error makes CRIU let the tasks go on.
+func (d *dump) dumped(ctx context.Context) error {
+	d.line.Add("CRIU dump", d.frozenAt, time.Since(d.frozenAt), true)
+	if err := <-d.gathered; err != nil {
+		return err
+	}
+	// With link-remap CRIU itself writes to the trees until now.
+	if d.report.Needs.LinkRemap {
+		if err := d.saveTrees(ctx); err != nil {
+			return err
+		}
+	}
+	if d.o.LeaveRunning {
+		return nil
+	}
+	if !d.c.State.Monitor.Alive() { // nobody would see the container's end
+		return &container.MonitorError{Name: d.c.Name, Err: io.EOF}
+	}
+	return d.commit(ctx)
+}
+
+// after lets the container go on, or sees it off.
+func (d *dump) after(ctx context.Context) error {
+	if !d.o.LeaveRunning {
+		if err := d.guard.Done(true); err != nil {
+			return err
+		}
+		defer d.line.Begin("take down", false)()
+		if _, err := d.c.Wait(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		return d.c.Update(func(s *container.State) { s.Image = d.image.Ref() })
+	}
+	if err := d.goOn(); err != nil {
+		return err
+	}
+	if err := d.commit(ctx); err != nil {
+		return err
+	}
+	return d.c.Update(func(s *container.State) { s.Image = d.image.Ref() })
+}
+
+// goOn thaws the container, unless the user had frozen it, and gives it the
+// packets that came meanwhile. It is not stopped by a cancelled context.
+func (d *dump) goOn() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var errs []error
+	if d.parking != nil && !d.frozenAt.IsZero() {
+		// First, or what the container sends between thaw and delivery is lost.
+		errs = append(errs, d.c.State.Attachment.Activate(ctx))
+	}
+	if !d.wasFrozen && !d.frozenAt.IsZero() {
+		errs = append(errs, d.group.Thaw(ctx))
+		d.frozen = time.Since(d.frozenAt)
+	}
+	if d.parking != nil {
+		end := d.line.Begin("deliver parked frames", false)
+		_, err := d.parking.Deliver(ctx, d.c.State.Attachment)
+		errs = append(errs, err, d.parking.Stop(ctx))
+		end()
+	}
+	return errors.Join(append(errs, d.guard.Done(false))...)
+}
+
+// workDir is where CRIU's log stays.
+func (d *dump) workDir() (*os.File, error) {
+	dir := d.o.WorkDir
+	if dir == "" {
+		dir = d.c.Root.Logs(d.c.Name)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.Open(dir)
+}
+
+func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
+	work, err := d.workDir()
+	if err != nil {
+		return o, nil, err
+	}
+	dir, err := os.Open(d.draft.CRIUDir())
+	if err != nil {
+		work.Close()
+		return o, nil, err
+	}
+	need := d.report.Needs
+	o = criu.DumpOptions{
+		Common: criu.Common{
+			Images: dir, Work: work, LogFile: "checkpoint.log", External: externalKeys(d.mounts),
+			NetworkLock: criu.LockSkip, ManageCgroups: criu.CgroupIgnore,
+			TCPEstablished: need.TCPEstablished, TCPClose: need.TCPClose, SkipInFlight: need.SkipInFlight,
+			FileLocks: need.FileLocks, ShellJob: need.ShellJob, ExtUnixSockets: need.ExtUnixSockets, LinkRemap: need.LinkRemap,
+			IrmapScanPaths: need.IrmapPaths, Extra: d.o.Extra, OrphanPTSMaster: d.spec.Process.Terminal,
+		},
+		Pid: d.c.State.Init.Pid, LeaveRunning: d.o.LeaveRunning, FreezeCgroup: d.group.FreezerPath(),
+		GhostLimit: need.GhostLimit, Timeout: d.o.Timeout,
+	}
+	if d.ns == nil && need.TCPEstablished {
+		// On the host's network there is no link of ours to close.
+		o.NetworkLock = criu.LockNFTables
+	}
+	return o, func() { work.Close(); dir.Close() }, nil
+}

@@ -1,0 +1,109 @@
+package checkpoint
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"crucible/images"
+	"crucible/proto/imagepb"
+)
+
+// writer says what writes the image: the program, the kernel and the machine.
+// It is read before the freeze.
+func writer(version, criuVersion string) (*imagepb.Writer, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return nil, os.NewSyscallError("uname", err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, err
+	}
+	w := &imagepb.Writer{
+		Crucible: version, Criu: criuVersion,
+		KernelRelease: unix.ByteSliceToString(u.Release[:]), KernelVersion: unix.ByteSliceToString(u.Version[:]),
+		Machine: unix.ByteSliceToString(u.Machine[:]), Host: unix.ByteSliceToString(u.Nodename[:]),
+		PageSize: uint32(os.Getpagesize()), BootId: strings.TrimSpace(string(boot)),
+	}
+	return w, readCPU(w)
+}
+
+// readCPU reads the first processor of /proc/cpuinfo, whose lines differ
+// between architectures (proc_cpuinfo(5)).
+func readCPU(w *imagepb.Writer) error {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan() && s.Text() != ""; {
+		key, value, _ := strings.Cut(s.Text(), ":")
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "vendor_id", "CPU implementer":
+			w.CpuVendor = value
+		case "model name", "CPU part", "uarch":
+			w.CpuModel = value
+		case "flags", "Features", "isa":
+			w.CpuFlags = strings.Fields(value)
+		}
+	}
+	return nil
+}
+
+// commit writes our own files, digests everything and makes the draft an image.
+func (d *dump) commit(ctx context.Context) error {
+	end := d.line.Begin("digests and commit", !d.o.LeaveRunning)
+	files := []struct {
+		name string
+		put  func() error
+	}{
+		{images.Bundle, func() error { return d.writeBundle() }},
+		{images.Namespaces, func() error { return d.draft.Put(images.Namespaces, d.namespaces) }},
+		{images.Mounts, func() error { return d.draft.Put(images.Mounts, d.mounts) }},
+		{images.Processes, func() error { return d.draft.Put(images.Processes, d.processes) }},
+		{images.Filesystem, func() error { return d.draft.Put(images.Filesystem, d.archives) }},
+		{images.Timeline, func() error { return d.draft.Put(images.Timeline, d.line.Proto()) }},
+	}
+	for _, f := range files {
+		if err := f.put(); err != nil {
+			return err
+		}
+	}
+	frozen := d.frozen
+	if frozen == 0 {
+		frozen = time.Since(d.frozenAt)
+	}
+	need := d.report.Needs
+	m := &imagepb.Manifest{
+		CreatedUnixNs: d.line.Started.UnixNano(), Writer: d.writer, Command: d.o.Command,
+		DurationNs: int64(time.Since(d.line.Started)), FrozenNs: int64(frozen), LeftRunning: d.o.LeaveRunning,
+		Options: optionWords(d.report.Needs, d.o.Extra),
+		Traits: &imagepb.Traits{
+			EstablishedTcp: need.TCPEstablished, Terminal: d.spec.Process.Terminal,
+			UserNamespace: len(d.spec.Linux.UIDMappings) > 0, Processes: uint32(len(d.processes.Processes)),
+		},
+	}
+	for _, p := range d.processes.Processes {
+		m.Traits.Threads += p.Threads
+	}
+	var err error
+	if d.image, err = d.draft.Commit(ctx, m); err != nil {
+		return err
+	}
+	end()
+	return nil
+}
+
+func (d *dump) writeBundle() error {
+	data, err := os.ReadFile(d.c.Dir + "/config.json")
+	if err != nil {
+		return err
+	}
+	return d.draft.Write(images.Bundle, data)
+}
