@@ -1,0 +1,423 @@
+package restore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"crucible/checkpoint"
+	"crucible/checkpoint/criu"
+	"crucible/container"
+	"crucible/container/cgroup"
+	"crucible/container/network"
+	"crucible/images"
+	"crucible/images/filesystem"
+	"crucible/proto/imagepb"
+)
+
+// JobName is the kind of a monitor's job that Job does.
+const JobName = "restore"
+
+// jobArgs go from the command to the monitor.
+type jobArgs struct {
+	Store      string         `json:"store"`
+	Ref        string         `json:"ref"`
+	CRIU       string         `json:"criu"`
+	Net        network.Config `json:"net"`
+	Lazy       bool           `json:"lazy"`
+	TCPClose   bool           `json:"tcpClose"`
+	NewAddress bool           `json:"newAddress"`
+	Extra      []string       `json:"extra"`
+	Notes      []string       `json:"notes"`
+}
+
+// jobResult goes back.
+type jobResult struct {
+	Started time.Time          `json:"started"`
+	Notes   []string           `json:"notes"`
+	Phases  []checkpoint.Phase `json:"phases"`
+}
+
+// job is a restore under way, in the monitor.
+type job struct {
+	m      *container.Monitor
+	a      jobArgs
+	image  *images.Image
+	line   *checkpoint.Timeline
+	notes  []string
+	spaces imagepb.Namespaces
+	mounts imagepb.Mounts
+	trees  imagepb.Filesystem
+
+	group    *cgroup.Group
+	expected func() // ends the group's Expect
+	parked   *network.Parking
+	verified chan error
+	damaged  context.CancelCauseFunc
+	master   *os.File
+}
+
+// Job brings a container up from an image, in its monitor m. See
+// [container.MaybeMonitor].
+func Job(ctx context.Context, m *container.Monitor, raw json.RawMessage) (any, error) {
+	j := &job{m: m, line: checkpoint.NewTimeline(), verified: make(chan error, 1)}
+	if err := json.Unmarshal(raw, &j.a); err != nil {
+		return nil, err
+	}
+	// Whatever happens, no reading of the image goes on behind our back.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	j.damaged = cancel
+	j.notes = j.a.Notes
+	if err := j.run(ctx); err != nil {
+		j.drop()
+		var damaged *images.Error
+		if errors.As(context.Cause(ctx), &damaged) {
+			return nil, damaged // anything else follows from it
+		}
+		return nil, err
+	}
+	return jobResult{Started: j.line.Started, Notes: j.notes, Phases: j.line.Phases()}, nil
+}
+
+func (j *job) run(ctx context.Context) error {
+	release, err := j.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if j.group, err = j.m.Group(); err != nil {
+		return err
+	}
+	// The restored task is moved to the group while CRIU waits.
+	j.expected = j.group.Expect()
+	defer j.expected()
+	// CRIU takes its time to start: it does so while we prepare. It comes from
+	// this thread, and so sees the mounts that are made on it later.
+	ns, err := j.m.NetNS()
+	if err != nil {
+		return err
+	}
+	p, err := j.startCRIU(ctx, ns)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := j.prepare(ctx); err != nil {
+		return err
+	}
+	return j.restore(ctx, p)
+}
+
+// startCRIU starts CRIU, in the cgroup namespace that the container is to have:
+// a CRIU that leaves cgroups alone makes none.
+func (j *job) startCRIU(ctx context.Context, ns *os.File) (p *criu.Process, err error) {
+	start := func() error {
+		p, err = (&criu.CRIU{Path: j.a.CRIU}).Start(ctx, criu.StartOptions{NetNS: ns})
+		return err
+	}
+	if !j.hasCgroupNamespace() {
+		err := start()
+		return p, err
+	}
+	err = j.m.InCgroupNamespace(start)
+	return p, err
+}
+
+// hasCgroupNamespace: the container has one of its own.
+func (j *job) hasCgroupNamespace() bool {
+	for _, n := range j.spaces.Namespaces {
+		if n.Kind == imagepb.NamespaceKind_NAMESPACE_KIND_CGROUP {
+			return !n.Host
+		}
+	}
+	return false
+}
+
+// open reads our own files of the image and begins to check all digests. Until
+// release is called nobody can remove the image.
+func (j *job) open(ctx context.Context) (release func(), err error) {
+	if j.image, err = (images.Store{Dir: j.a.Store}).Open(j.a.Ref); err != nil {
+		return nil, err
+	}
+	if release, err = j.image.Hold(); err != nil {
+		return nil, err
+	}
+	for file, m := range map[string]proto.Message{images.Namespaces: &j.spaces, images.Mounts: &j.mounts, images.Filesystem: &j.trees} {
+		if err := j.image.Get(file, m); err != nil {
+			release()
+			return nil, err
+		}
+	}
+	go func() {
+		end := j.line.Begin("check digests", false)
+		err := j.image.Verify(ctx, images.VerifyOptions{})
+		end()
+		j.verified <- err
+		if err != nil {
+			j.damaged(err) // CRIU may never come to an end with a damaged image
+		}
+	}()
+	return release, nil
+}
+
+// prepare makes what the tasks will stand in.
+func (j *job) prepare(ctx context.Context) error {
+	defer j.line.Begin("prepare", false)()
+	c := j.m.Container()
+	var err error
+	if j.parked, err = j.m.TakeParked(); err != nil {
+		return err
+	}
+	// What an earlier life left in the layer is not part of the image.
+	if err := clearLayer(c.Layer()); err != nil {
+		return err
+	}
+	j.m.SetNetwork(j.a.Net)
+	j.m.SetImage(j.image.Ref())
+	o, err := j.prepareOptions(ctx)
+	if err != nil {
+		return err
+	}
+	if err := j.m.Prepare(ctx, o); err != nil {
+		return err
+	}
+	for _, w := range j.m.Warnings() {
+		j.notes = append(j.notes, w.String())
+	}
+	for _, n := range j.spaces.Namespaces {
+		if c := n.GetCgroup(); c != nil {
+			return j.group.RestoreValues(c.Values)
+		}
+	}
+	return nil
+}
+
+func clearLayer(layer string) error {
+	if err := os.RemoveAll(layer); err != nil {
+		return fmt.Errorf("clear the layer of an earlier life: %w", err)
+	}
+	return nil
+}
+
+// fill puts back what the container had in its layer and its tmpfs mounts.
+func (j *job) fill(ctx context.Context, dirs map[string]string) error {
+	for target, dir := range dirs {
+		for _, a := range j.trees.Archives {
+			if a.MountPoint != target {
+				continue
+			}
+			if err := j.load(ctx, a, dir); err != nil {
+				return fmt.Errorf("put back the contents of %s: %w", target, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (j *job) load(ctx context.Context, a *imagepb.Archive, dir string) error {
+	f, err := j.image.Open(a.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = filesystem.Load(ctx, f, dir)
+	return err
+}
+
+// prepareOptions say what the container's surroundings are to be.
+func (j *job) prepareOptions(ctx context.Context) (container.PrepareOptions, error) {
+	o := container.PrepareOptions{
+		Fill:       func(dirs map[string]string) error { return j.fill(ctx, dirs) },
+		Quiet:      true,
+		NewAddress: j.a.NewAddress,
+	}
+	if saved := networkOf(&j.spaces); saved != nil {
+		var err error
+		if o.Saved, err = network.SavedFrom(saved); err != nil {
+			return o, err
+		}
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	o.SameHost = err == nil && strings.TrimSpace(string(boot)) == j.image.Manifest.GetWriter().GetBootId()
+	return o, nil
+}
+
+// restore has CRIU make the tasks.
+func (j *job) restore(ctx context.Context, p *criu.Process) error {
+	o, loader, closeAll, err := j.criuOptions(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	start := time.Now()
+	result, err := p.Restore(ctx, o, func(e criu.Event) error { return j.event(ctx, e) })
+	if err != nil {
+		if loader != nil {
+			loader.Kill()
+		}
+		return j.blame(ctx, err)
+	}
+	j.line.Add("CRIU restore", start, result.Done.Sub(start), false)
+	if err := j.m.Adopt(result.Pid, j.master); err != nil {
+		return err
+	}
+	if err := j.m.Listen(); err != nil {
+		return err
+	}
+	return j.deliver(ctx)
+}
+
+// blame tells a CRIU that cannot restore this from one that cannot do anything.
+func (j *job) blame(ctx context.Context, err error) error {
+	var failed *criu.Error
+	if errors.As(err, &failed) && failed.Killed && ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if _, broken := (&criu.CRIU{Path: j.a.CRIU}).Version(ctx); broken != nil {
+			return broken
+		}
+	}
+	return criu.Refusal(err)
+}
+
+func (j *job) event(ctx context.Context, e criu.Event) error {
+	switch e.Script {
+	case criu.SetupNamespaces:
+		defer j.expected()
+		return j.group.Add(e.Pid)
+	case criu.OrphanPTSMaster:
+		if len(e.Files) > 0 {
+			j.master, e.Files[0] = e.Files[0], nil
+		}
+	case criu.PostRestore:
+		// The tasks exist and have not run yet: the last moment to say no.
+		select {
+		case err := <-j.verified:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	case criu.PreResume:
+		if a := j.m.Container().State.Attachment; a != nil {
+			return j.m.OnHost(func() error { return a.Activate(ctx) })
+		}
+	}
+	return nil
+}
+
+// drop forgets those packets after a failure: they would keep the bridge, which
+// the monitor is about to sweep.
+func (j *job) drop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = j.m.OnHost(func() error { return j.parked.Stop(ctx) })
+	j.parked.Close()
+}
+
+// deliver gives the container the packets that came while it did not exist.
+func (j *job) deliver(ctx context.Context) error {
+	if j.parked == nil {
+		return nil
+	}
+	defer j.line.Begin("deliver parked frames", false)()
+	return j.m.OnHost(func() error {
+		a := j.m.Container().State.Attachment
+		if a == nil {
+			return j.parked.Stop(ctx)
+		}
+		_, err := j.parked.Deliver(ctx, a)
+		return errors.Join(err, j.parked.Stop(ctx))
+	})
+}
+
+func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *criu.Loader, closeAll func(), err error) {
+	c := j.m.Container()
+	workDir := c.Root.Logs(c.Name)
+	if err := os.MkdirAll(workDir, 0o700); err != nil {
+		return o, nil, nil, err
+	}
+	work, err := os.Open(workDir)
+	if err != nil {
+		return o, nil, nil, err
+	}
+	dir, err := os.Open(j.image.CRIUDir())
+	if err != nil {
+		work.Close()
+		return o, nil, nil, err
+	}
+	closeAll = func() { work.Close(); dir.Close() }
+	manifest := j.image.Manifest
+	o = criu.RestoreOptions{
+		Common: criu.Common{
+			Images: dir, Work: work, LogFile: "restore.log", NetworkLock: criu.LockSkip, ManageCgroups: criu.CgroupIgnore,
+			TCPEstablished: true, TCPClose: j.a.TCPClose, FileLocks: true, ShellJob: manifest.Options["shell-job"] == "true",
+			ExtUnixSockets: manifest.Options["ext-unix-sk"] == "true", LazyPages: j.a.Lazy, Extra: j.a.Extra, OrphanPTSMaster: manifest.GetTraits().GetTerminal(),
+		},
+		Root: c.Rootfs(), Sibling: true,
+	}
+	for key, path := range checkpoint.Externals(&j.mounts, j.m.Places()) {
+		o.External = append(o.External, fmt.Sprintf("mnt[%s]:%s", key, path))
+	}
+	if ns, _ := j.m.NetNS(); ns == nil && manifest.GetTraits().GetEstablishedTcp() {
+		o.NetworkLock = criu.LockNFTables
+	}
+	if !j.a.Lazy {
+		return o, nil, closeAll, nil
+	}
+	loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, criu.LazyOptions{Images: dir, Work: work})
+	if err != nil {
+		closeAll()
+		return o, nil, nil, err
+	}
+	return o, loader, closeAll, nil
+}
+
+// newJobArgs decides how the container meets the network.
+func newJobArgs(image *images.Image, c *container.Container, o Options) (*jobArgs, error) {
+	a := &jobArgs{Store: image.Store().Dir, Ref: image.Ref(), CRIU: o.CRIU.Path, Lazy: o.Lazy, TCPClose: o.TCPClose, Extra: o.Extra}
+	var spaces imagepb.Namespaces
+	if err := image.Get(images.Namespaces, &spaces); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	saved := networkOf(&spaces)
+	if saved == nil || saved.Attachment == nil {
+		a.Net = network.Config{Mode: network.ModeNone}
+		if saved == nil {
+			a.Net.Mode = network.ModeHost
+		}
+		if o.Address != "" {
+			return nil, fmt.Errorf("--ip %s: the container of %s is on no bridge", o.Address, image.Ref())
+		}
+		return a, nil
+	}
+	old, err := network.ConfigFrom(saved.Attachment)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", image.Ref(), err)
+	}
+	a.Net = old
+	if c.Name != image.Name {
+		a.Net.Address, a.Net.MAC, a.Net.Publish = netip.Prefix{}, network.MAC{}, o.Publish
+	}
+	if o.Address != "" {
+		if a.Net.Address, err = network.ParseAddress(o.Address); err != nil {
+			return nil, err
+		}
+		a.Net.MAC = network.MAC{}
+	}
+	a.NewAddress = a.Net.Address.Addr() != old.Address.Addr()
+	if a.NewAddress && image.Manifest.GetTraits().GetEstablishedTcp() && !a.TCPClose {
+		// A connection is bound to its addresses; they cannot follow.
+		a.TCPClose = true
+		a.Notes = append(a.Notes, "its TCP connections are closed: they cannot go on from another address")
+	}
+	return a, nil
+}

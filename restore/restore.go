@@ -1,0 +1,164 @@
+package restore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"crucible/checkpoint"
+	"crucible/checkpoint/criu"
+	"crucible/container"
+	"crucible/container/network"
+	"crucible/images"
+	"crucible/proto/imagepb"
+)
+
+// Options say how a container comes back. Root and CRIU are required.
+type Options struct {
+	Root     container.Root
+	CRIU     *criu.CRIU
+	Name     string         // of the new container; "" is the image's own
+	Address  string         // A.B.C.D[/N] on the bridge; "" is the image's for its own name, else a free one
+	Publish  []network.Port // for a clone: ports of the host that lead to it
+	Lazy     bool           // let it run before its memory is loaded
+	TCPClose bool           // restore TCP connections closed
+	Extra    []string       // other options of CRIU, by their long names
+	Progress func(phase string)
+}
+
+// Result is a container that came back.
+type Result struct {
+	Name    string             `json:"name"`
+	Image   string             `json:"image"`
+	Pid     int                `json:"pid"`
+	Address string             `json:"address,omitempty"`
+	Notes   []string           `json:"notes,omitempty"` // what is not as it was, and why
+	Phases  []checkpoint.Phase `json:"phases"`
+}
+
+// From restores one container from an image. After an error nothing of it is
+// left; a stopped container of that name is as it was before, but for its layer.
+func From(ctx context.Context, image *images.Image, o Options) (*Result, error) {
+	line := checkpoint.NewTimeline()
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if err := image.CheckMachine(""); err != nil {
+		return nil, err
+	}
+	c, created, err := target(ctx, image, o)
+	if err != nil {
+		return nil, err
+	}
+	args, err := newJobArgs(image, c, o)
+	if err == nil {
+		o.Progress("restore")
+		var r jobResult
+		if err = c.Spawn(ctx, JobName, args, &r); err == nil {
+			return finish(c, image, line, r)
+		}
+	}
+	if created {
+		err = errors.Join(err, c.Delete(context.WithoutCancel(ctx), container.DeleteOptions{Force: true, KeepLogs: true}))
+		_ = os.Remove(c.Root.Logs(c.Name)) // unless CRIU has written one
+	}
+	return nil, wrap(image, c, err)
+}
+
+func finish(c *container.Container, image *images.Image, line *checkpoint.Timeline, r jobResult) (*Result, error) {
+	if err := c.Reload(); err != nil {
+		return nil, err
+	}
+	out := &Result{Name: c.Name, Image: image.Ref(), Pid: c.State.Init.Pid, Notes: r.Notes, Phases: r.Phases}
+	if a := c.State.Attachment; a != nil {
+		out.Address = a.Address.Addr().String()
+	}
+	shift := r.Started.Sub(line.Started)
+	for i := range out.Phases {
+		out.Phases[i].Start += shift
+	}
+	return out, nil
+}
+
+// target finds or makes the directory of the container that comes back.
+func target(ctx context.Context, image *images.Image, o Options) (c *container.Container, created bool, err error) {
+	name := o.Name
+	if name == "" {
+		name = image.Name
+	}
+	c, err = o.Root.Open(name)
+	var missing *container.NotFoundError
+	if err == nil {
+		if err := c.Recover(ctx); err != nil {
+			return nil, false, err
+		}
+		if _, err := c.Require("restore", container.Stopped); err != nil {
+			return nil, false, err
+		}
+		return c, false, nil
+	}
+	if !errors.As(err, &missing) {
+		return nil, false, err
+	}
+	data, err := os.ReadFile(image.Dir() + "/" + images.Bundle)
+	if err != nil {
+		return nil, false, err
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return nil, false, fmt.Errorf("image %s: read bundle.json: %w", image.Ref(), err)
+	}
+	c, err = o.Root.Create(name, &spec, container.CreateOptions{})
+	return c, err == nil, err
+}
+
+// networkOf is how the container met the network when the image was made.
+func networkOf(n *imagepb.Namespaces) *imagepb.NetworkNamespace {
+	for _, one := range n.Namespaces {
+		if net := one.GetNetwork(); net != nil {
+			return net
+		}
+	}
+	return nil
+}
+
+func wrap(image *images.Image, c *container.Container, err error) error {
+	return fmt.Errorf("restore container %s from %s: %w", c.Name, image.Ref(), err)
+}
+
+// Clones restores one image count times, as NAME-1, NAME-2 and so on, several
+// at once. What came up stays up when another one fails; the error names those
+// that did not.
+func Clones(ctx context.Context, image *images.Image, count, parallel int, o Options) ([]*Result, error) {
+	base := o.Name
+	if base == "" {
+		base = image.Name
+	}
+	results, errs := make([]*Result, count), make([]error, count)
+	slots := make(chan struct{}, parallel)
+	var wg sync.WaitGroup
+	for i := range count {
+		wg.Add(1)
+		slots <- struct{}{}
+		go func() {
+			defer wg.Done()
+			defer func() { <-slots }()
+			one := o
+			one.Name = fmt.Sprintf("%s-%d", base, i+1)
+			results[i], errs[i] = From(ctx, image, one)
+		}()
+	}
+	wg.Wait()
+	var up []*Result
+	for _, r := range results {
+		if r != nil {
+			up = append(up, r)
+		}
+	}
+	return up, errors.Join(errs...)
+}
