@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"crucible/checkpoint/criu"
+	"crucible/container"
+	"crucible/images"
+)
+
+// app is what all commands share.
+type app struct {
+	stdin, stdout, stderr *os.File
+	signals               func() // stops turning signals into a cancelled context
+
+	rootDir  string
+	criuPath string
+	json     bool // of the command that runs, for the form of its error
+}
+
+// Command groups of the help text.
+const (
+	groupRun   = "run"
+	groupLook  = "look"
+	groupCR    = "cr"
+	groupOther = "other"
+)
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.command(args)
+	root.SetArgs(args)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	c, err := root.ExecuteContextC(ctx)
+	return a.report(ctx, c, err)
+}
+
+func (a *app) command(args []string) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "crucible",
+		Short: "A checkpoint/restart workbench for Linux containers",
+		Long: `Crucible runs any program in a container, checkpoints it to an image
+directory, and restores it into fresh namespaces.
+
+  crucible run --name web -d -- python3 -m http.server
+  crucible checkpoint web
+  crucible restore web
+
+Exit status: 0 success, 1 failure, 2 wrong usage, 3 no such container or image,
+4 wrong state, 5 name, address or port taken, 6 unusable image, 7 CRIU or a
+kernel feature missing, 8 not permitted, 130 interrupted; 126 a program cannot
+be executed in the container, 127 it does not exist there. run (unless detached),
+exec and attach return the program's own status, and 125 for any other failure
+of crucible.`,
+		Version:            version,
+		SilenceErrors:      true,
+		SilenceUsage:       true,
+		DisableSuggestions: true, // see similar
+		CompletionOptions:  cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	flags := root.PersistentFlags()
+	flags.BoolP("help", "h", false, "show this help")
+	root.Flags().BoolP("version", "v", false, "print the version")
+	flags.StringVar(&a.rootDir, "root", defaultRoot(), "directory of containers and images (also $CRUCIBLE_ROOT)")
+	flags.StringVar(&a.criuPath, "criu", "", "the CRIU to use (also $CRUCIBLE_CRIU; default: the one that scripts/setup made, then PATH)")
+	root.AddGroup(
+		&cobra.Group{ID: groupRun, Title: "Run containers:"},
+		&cobra.Group{ID: groupLook, Title: "Look at containers:"},
+		&cobra.Group{ID: groupCR, Title: "Checkpoint and restore:"},
+		&cobra.Group{ID: groupOther, Title: "The host:"},
+	)
+	root.SetHelpCommand(newHelpCommand(root))
+	root.SetHelpCommandGroupID(groupOther)
+	root.SetCompletionCommandGroupID(groupOther)
+	a.addCommands(root, args)
+	return root
+}
+
+// addCommands gives the root its commands: only the one that is called, if it
+// is clear which, because to make them all takes as long as to start a
+// container takes without it.
+func (a *app) addCommands(root *cobra.Command, args []string) {
+	type verb struct {
+		name string
+		make func(*app) *cobra.Command
+	}
+	groups := []struct {
+		id    string
+		verbs []verb
+	}{
+		{groupRun, []verb{{"run", newRunCommand}, {"create", newCreateCommand}, {"start", newStartCommand}, {"exec", newExecCommand}, {"attach", newAttachCommand}, {"freeze", newFreezeCommand}, {"thaw", newThawCommand}, {"kill", newKillCommand}, {"stop", newStopCommand}, {"wait", newWaitCommand}, {"update", newUpdateCommand}, {"delete", newDeleteCommand}}},
+		{groupLook, []verb{{"list", newListCommand}, {"info", newInfoCommand}, {"ps", newPsCommand}, {"stats", newStatsCommand}, {"logs", newLogsCommand}}},
+		{groupCR, []verb{{"checkpoint", newCheckpointCommand}, {"restore", newRestoreCommand}, {"image", newImageCommand}}},
+		{groupOther, []verb{{"doctor", newDoctorCommand}}},
+	}
+	for _, only := range []bool{true, false} {
+		for _, g := range groups {
+			for _, v := range g.verbs {
+				if only && (len(args) == 0 || args[0] != v.name) {
+					continue
+				}
+				c := v.make(a)
+				c.GroupID = g.id
+				root.AddCommand(c)
+				if only {
+					return
+				}
+			}
+		}
+	}
+}
+
+func defaultRoot() string {
+	if dir := os.Getenv("CRUCIBLE_ROOT"); dir != "" {
+		return dir
+	}
+	return container.DefaultRoot
+}
+
+func (a *app) root() container.Root { return container.Root(a.rootDir) }
+
+func (a *app) images() images.Store { return images.Store{Dir: a.root().Images()} }
+
+func (a *app) criu() (*criu.CRIU, error) { return criu.Find(a.criuPath) }
+
+// needRoot refuses a command that changes the kernel's state for somebody who may not.
+func needRoot(what string) error {
+	if os.Geteuid() != 0 {
+		return &permissionError{what}
+	}
+	return nil
+}
+
+// open finds a container, after cleaning up after a monitor that was killed.
+func (a *app) open(ctx context.Context, name string) (*container.Container, error) {
+	c, err := a.root().Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return c, nil
+	}
+	return c, c.Recover(ctx)
+}
+
+// print writes a value as JSON, or by the function as text.
+func (a *app) print(asJSON bool, value any, text func() error) error {
+	if !asJSON {
+		return text()
+	}
+	out := json.NewEncoder(a.stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(value)
+}
+
+// jsonFlag gives a command --json.
+func (a *app) jsonFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+}
+
+func (a *app) interactive() bool { return term.IsTerminal(int(a.stdin.Fd())) }
+
+// containerNames completes the names of containers, for all arguments or the first only.
+func (a *app) containerNames(many bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 && !many {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		all, _ := a.root().List()
+		var names []string
+		for _, c := range all {
+			if strings.HasPrefix(c.Name, prefix) {
+				names = append(names, c.Name)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// each runs a function for all names and goes on after a failure.
+func (a *app) each(ctx context.Context, names []string, do func(*container.Container) error) error {
+	var errs []error
+	for _, name := range names {
+		c, err := a.open(ctx, name)
+		if err == nil {
+			err = do(c)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		} else if !a.json {
+			fmt.Fprintln(a.stdout, name)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// exactArgs, minArgs and maxArgs say what is missing, in words.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != n {
+			return misuse("expected %s, got %s", what, argumentCount(args))
+		}
+		return nil
+	}
+}
+
+func minArgs(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < n {
+			return misuse("expected %s, got %s", what, argumentCount(args))
+		}
+		return nil
+	}
+}
+
+func maxArgs(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > n {
+			return misuse("expected %s, got %s", what, argumentCount(args))
+		}
+		return nil
+	}
+}
+
+func argumentCount(args []string) string {
+	switch len(args) {
+	case 0:
+		return "nothing"
+	case 1:
+		return "1 argument"
+	}
+	return fmt.Sprintf("%d arguments", len(args))
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"crucible/checkpoint"
+	"crucible/checkpoint/preflight"
+)
+
+type checkpointOptions struct {
+	checkpoint.Options
+	choice     preflight.Options
+	ghostLimit string
+}
+
+func newCheckpointCommand(a *app) *cobra.Command {
+	var o checkpointOptions
+	c := &cobra.Command{
+		Use:   "checkpoint NAME",
+		Short: "Write a container's state to a new image, and stop it",
+		Long: `Write a container's state to a new image directory, NAME@N in the store, and stop
+the container once the image is whole; with -R it goes on. If anything fails it
+goes on in any case, and no part of an image stays behind.
+
+Open connections, file locks, deleted files and the like are found before the
+freeze and passed to CRIU, so the plain command is enough for most programs.
+--dry-run shows what was found and what stands in the way; if anything does, its
+exit status is 1.`,
+		Example: `  crucible checkpoint web
+  crucible checkpoint -R web
+  crucible checkpoint --dry-run --json web`,
+		Args:              exactArgs(1, "the name of a container"),
+		ValidArgsFunction: a.containerNames(false),
+		RunE:              func(c *cobra.Command, args []string) error { return runCheckpoint(c, a, &o, args[0]) },
+	}
+	f := c.Flags()
+	f.BoolVarP(&o.LeaveRunning, "leave-running", "R", false, "let the container go on")
+	f.BoolVar(&o.DryRun, "dry-run", false, "look for what stands in the way, and do nothing")
+	f.BoolVar(&o.choice.TCPEstablished, "tcp-established", false, "keep TCP connections (found out by itself)")
+	f.BoolVar(&o.choice.TCPClose, "tcp-close", false, "close TCP connections in the image")
+	f.BoolVar(&o.choice.SkipInFlight, "skip-in-flight", false, "leave out connections not accepted yet (found out by itself)")
+	f.BoolVar(&o.choice.FileLocks, "file-locks", false, "keep file locks (found out by itself)")
+	f.BoolVar(&o.choice.ShellJob, "shell-job", false, "the container's session is outside of it")
+	f.BoolVar(&o.choice.ExtUnixSockets, "ext-unix-sk", false, "allow unix sockets whose other end is outside")
+	f.BoolVar(&o.choice.LinkRemap, "link-remap", false, "allow deleted files that have other names (found out by itself)")
+	f.StringVar(&o.ghostLimit, "ghost-limit", "", "largest deleted file to keep (found out by itself)")
+	f.StringArrayVar(&o.Extra, "criu-option", nil, "any other option of CRIU: NAME[=VALUE]")
+	f.StringVar(&o.WorkDir, "work-dir", "", "directory for CRIU's log (default: in the container's)")
+	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "give up when the tasks do not freeze in this time")
+	a.jsonFlag(c)
+	return c
+}
+
+func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) error {
+	limit, err := parseSize(o.ghostLimit)
+	if err != nil || limit > 1<<32-1 {
+		return misuse("--ghost-limit: must be a size below 4g, not %q", o.ghostLimit)
+	}
+	if err := needRoot("checkpoint a container"); err != nil {
+		return err
+	}
+	o.choice.GhostLimit = uint32(limit)
+	o.Preflight, o.Store, o.Version, o.Command = o.choice, a.images(), version, os.Args
+	if o.CRIU, err = a.criu(); err != nil {
+		return err
+	}
+	box, err := a.open(c.Context(), name)
+	if err != nil {
+		return err
+	}
+	o.Progress = a.progress()
+	r, err := checkpoint.Dump(c.Context(), box, o.Options)
+	o.Progress("")
+	if err != nil {
+		return err
+	}
+	if o.DryRun {
+		return a.printDryRun(r)
+	}
+	return a.print(a.json, r, func() error {
+		for _, f := range r.Findings.Findings {
+			fmt.Fprintln(a.stderr, f)
+		}
+		fmt.Fprintln(a.stdout, r.Ref)
+		if a.tableWanted() {
+			return phaseTable(a.stderr, r.Phases, r.Frozen)
+		}
+		return nil
+	})
+}
+
+func (a *app) printDryRun(r *checkpoint.Result) error {
+	blocked := false
+	for _, f := range r.Findings.Findings {
+		blocked = blocked || f.Blocks
+	}
+	err := a.print(a.json, r, func() error {
+		for _, f := range r.Findings.Findings {
+			fmt.Fprintln(a.stdout, f)
+		}
+		if !blocked {
+			fmt.Fprintln(a.stdout, "nothing stands in the way")
+		}
+		return nil
+	})
+	if err == nil && blocked {
+		err = &exitError{1}
+	}
+	return err
+}
+
+// tableWanted: a person is looking.
+func (a *app) tableWanted() bool { return term.IsTerminal(int(a.stderr.Fd())) }
+
+// progress returns a function that shows on a terminal what is being done.
+func (a *app) progress() func(string) {
+	if !a.tableWanted() {
+		return func(string) {}
+	}
+	return func(phase string) {
+		fmt.Fprint(a.stderr, "\r\x1b[K")
+		if phase != "" {
+			fmt.Fprint(a.stderr, phase, " …")
+		}
+	}
+}
+
+// phaseTable shows where the time went.
+func phaseTable(out io.Writer, phases []checkpoint.Phase, frozen time.Duration) error {
+	sort.SliceStable(phases, func(i, j int) bool { return phases[i].Start < phases[j].Start })
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "start ms\tms\t\t phase\t")
+	for _, p := range phases {
+		mark := ""
+		if p.Frozen {
+			mark = "frozen"
+		}
+		fmt.Fprintf(w, "%.1f\t%.1f\t%s\t %s\t\n", milliseconds(p.Start), milliseconds(p.Duration), mark, p.Name)
+	}
+	if frozen > 0 {
+		fmt.Fprintf(w, "\t%.1f\t\t %s\t\n", milliseconds(frozen), "frozen in all")
+	}
+	return w.Flush()
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

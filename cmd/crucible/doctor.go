@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"crucible/checkpoint/criu"
+	"crucible/container/host"
+)
+
+func newDoctorCommand(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say whether containers can be checkpointed and restored here, and what it costs",
+		Long: `Ask the kernel and CRIU for everything that a checkpoint and a restore need.
+Each answer is tried out, none is guessed from a version. Nothing on the host
+is changed. Run it as root: for anybody else most answers are "unknown".
+
+Exit status: 0 containers can be checkpointed and restored, 1 they cannot.`,
+		Example: "  crucible doctor\n  crucible doctor --json",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			report := a.diagnose(c.Context())
+			if err := c.Context().Err(); err != nil {
+				return err
+			}
+			err := a.print(a.json, report, func() error {
+				colours := term.IsTerminal(int(a.stdout.Fd())) && os.Getenv("NO_COLOR") == ""
+				_, err := a.stdout.WriteString(report.text(colours))
+				return err
+			})
+			if err == nil && !report.Works {
+				err = &exitError{1}
+			}
+			return err
+		},
+	}
+	a.jsonFlag(c)
+	return c
+}
+
+// diagnosis is what `crucible doctor --json` prints.
+type diagnosis struct {
+	Works bool       `json:"works"` // no row that is required is missing or unknown
+	Rows  []host.Row `json:"rows"`
+}
+
+func (a *app) diagnose(ctx context.Context) diagnosis {
+	rows := a.criuRows(ctx)
+	rows = append(rows, host.Probe(ctx, host.Options{Root: a.rootDir})...)
+	works := true
+	for _, row := range rows {
+		works = works && (!row.Required || row.State == host.Good)
+	}
+	return diagnosis{Works: works, Rows: rows}
+}
+
+// oldestCRIU is the first release that is tested here, and with the kernels
+// of today.
+func oldestCRIU() criu.Version { return criu.Version{Major: 4, Minor: 2} }
+
+const groupCRIU = "criu"
+
+func (a *app) criuRows(ctx context.Context) []host.Row {
+	program := host.Row{
+		Group: groupCRIU, Name: "program", Required: true,
+		Costs: "no checkpoints, no restores", Remedy: "run scripts/setup",
+	}
+	works := program
+	works.Name = "works with this kernel"
+	found, err := a.criu()
+	if err != nil {
+		program.State, program.Detail = host.Missing, err.Error()
+		return []host.Row{program}
+	}
+	version, err := found.Version(ctx)
+	switch {
+	case err != nil:
+		program.State, program.Detail = host.Missing, err.Error()
+		return []host.Row{program}
+	case version.Less(oldestCRIU()):
+		program.State, program.Detail = host.Missing, fmt.Sprintf("%s is %s, and older than %s", found.Path, version, oldestCRIU())
+	default:
+		program = goodRow(program, fmt.Sprintf("%s in %s", version, found.Path))
+	}
+	return append([]host.Row{program, checkRow(ctx, works, found), cacheRow(found.Path, host.OnTmpfs)}, featureRows(ctx, found)...)
+}
+
+func goodRow(row host.Row, detail string) host.Row {
+	row.State, row.Detail, row.Costs, row.Remedy = host.Good, detail, "", ""
+	return row
+}
+
+// checkRow runs `criu check`. For a user without rights its no means nothing.
+func checkRow(ctx context.Context, row host.Row, found *criu.CRIU) host.Row {
+	err := found.Check(ctx)
+	switch {
+	case err == nil:
+		return goodRow(row, "criu check: looks good")
+	case os.Geteuid() != 0 || ctx.Err() != nil:
+		row.State = host.Unknown
+	default:
+		row.State = host.Missing
+	}
+	row.Detail = oneLine(err)
+	return row
+}
+
+// featureRows asks for each feature that CRIU has a name for; those that are
+// there share a row.
+func featureRows(ctx context.Context, found *criu.CRIU) []host.Row {
+	all := host.Row{Group: groupCRIU, Name: "features"}
+	features, err := found.Features(ctx)
+	if err != nil {
+		all.Detail = oneLine(err)
+		return []host.Row{all}
+	}
+	have := 0
+	var rows []host.Row
+	for _, feature := range features {
+		row := host.Row{Group: groupCRIU, Name: feature.Name, Detail: feature.Detail}
+		switch {
+		case feature.State == criu.Have:
+			have++
+			continue
+		case feature.State == criu.HaveNot && os.Geteuid() == 0:
+			row.State = host.Missing
+		}
+		rows = append(rows, row)
+	}
+	all.State, all.Detail = host.Good, fmt.Sprintf("%d of the %d that it can ask about", have, len(features))
+	return append([]host.Row{all}, rows...)
+}
+
+// cacheRow looks at the directory in which CRIU keeps what it knows of the
+// kernel. It is compiled into CRIU: /run, or what scripts/setup chose and wrote
+// down next to it. CRIU writes the file only on a tmpfs, and never again after
+// it was interrupted while it did (criu/kerndat.c, kerndat_save_cache).
+func cacheRow(path string, onTmpfs func(dir string) (bool, error)) host.Row {
+	row := host.Row{
+		Group: groupCRIU, Name: "kernel cache", State: host.Missing,
+		Costs: "CRIU asks the kernel everything anew at each start: 25 to 40 ms", Remedy: "run scripts/setup",
+	}
+	dir := "/run"
+	if text, err := os.ReadFile(filepath.Join(filepath.Dir(path), "..", "rundir")); err == nil {
+		dir = strings.TrimSpace(string(text))
+	}
+	tmpfs, err := onTmpfs(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		row.Detail = dir + " is not there"
+		return row
+	case err != nil:
+		row.State, row.Detail = host.Unknown, err.Error()
+		return row
+	case !tmpfs:
+		row.Detail = dir + " is not on a tmpfs"
+		return row
+	}
+	// Whoever may write there can tell CRIU lies about the kernel.
+	var stat unix.Stat_t
+	if err := unix.Lstat(dir, &stat); err != nil {
+		row.State, row.Detail = host.Unknown, err.Error()
+		return row
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFDIR || stat.Uid != 0 || stat.Mode&0o022 != 0 {
+		row.Detail = dir + " is not root's alone"
+		row.Remedy = "remove it, and run scripts/setup"
+		return row
+	}
+	half := filepath.Join(dir, "criu.kdat.tmp")
+	if _, err := os.Stat(half); err == nil {
+		row.Detail, row.Remedy = half+" is left over and in the way", "remove it"
+		return row
+	}
+	return goodRow(row, filepath.Join(dir, "criu.kdat"))
+}

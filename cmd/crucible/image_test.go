@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"crucible/images"
+	"crucible/images/filesystem"
+	"crucible/proto/imagepb"
+)
+
+// fakeImage commits an image that no checkpoint wrote.
+func fakeImage(t *testing.T, s images.Store, name string) {
+	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := s.Draft(t.Context(), name)
+	check(err)
+	check(d.Put(images.Processes, &imagepb.Processes{Processes: []*imagepb.Process{
+		{Pid: 1, HostPid: 4242, Comm: "python3", Args: []string{"python3", "-c", "evil\x1b[2J"}, Threads: 3, ResidentBytes: 5 << 20}}}))
+	check(d.Put(images.Namespaces, &imagepb.Namespaces{Namespaces: []*imagepb.Namespace{
+		{Kind: imagepb.NamespaceKind_NAMESPACE_KIND_UTS, Inode: 4026531838, Detail: &imagepb.Namespace_Uts{Uts: &imagepb.UTSNamespace{Hostname: "web"}}},
+		{Kind: imagepb.NamespaceKind_NAMESPACE_KIND_CGROUP, Host: true}}}))
+	check(d.Put(images.Mounts, &imagepb.Mounts{Mounts: []*imagepb.Mount{{Point: "/tmp", Type: "tmpfs", Source: "tmpfs", Origin: imagepb.MountOrigin_MOUNT_ORIGIN_MADE_BY_US}}}))
+	check(d.Put(images.Timeline, &imagepb.Timeline{Phases: []*imagepb.Phase{{Name: "freeze", StartNs: 2e6, DurationNs: 1e6, Frozen: true}}}))
+	upper := t.TempDir()
+	check(os.WriteFile(filepath.Join(upper, "new"), []byte("x"), 0o600))
+	f, err := d.Create("filesystem/root.tar")
+	check(err)
+	_, err = filesystem.Save(t.Context(), upper, f, filesystem.SaveOptions{Kind: imagepb.ArchiveKind_ARCHIVE_KIND_OVERLAY_UPPER})
+	check(err)
+	check(f.Close())
+	check(d.Put(images.Filesystem, &imagepb.Filesystem{Archives: []*imagepb.Archive{
+		{Path: "filesystem/root.tar", Kind: imagepb.ArchiveKind_ARCHIVE_KIND_OVERLAY_UPPER, MountPoint: "/"}}}))
+	_, err = d.Commit(t.Context(), &imagepb.Manifest{CreatedUnixNs: 1e18, FrozenNs: 12_340_000, Traits: &imagepb.Traits{Processes: 1, Terminal: true},
+		Writer: &imagepb.Writer{KernelRelease: "6.18.0", Criu: "4.2.1", Machine: "x86_64"}})
+	check(err)
+}
+
+// crucible runs a command in this process and returns what it wrote.
+func crucible(t *testing.T, root string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	dir := t.TempDir()
+	open := func(name string) *os.File {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	a := &app{stdin: open("in"), stdout: open("out"), stderr: open("err"), signals: func() {}}
+	code = a.run(context.Background(), append([]string{"--root", root}, args...))
+	read := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	return read("out"), read("err"), code
+}
+
+func TestImageCommands(t *testing.T) {
+	root := t.TempDir()
+	store := images.Store{Dir: filepath.Join(root, "images")}
+	fakeImage(t, store, "web")
+	fakeImage(t, store, "web")
+	fakeImage(t, store, "db")
+	page := filepath.Join(store.Dir, "web", "2", images.Mounts)
+	damage := func() {
+		t.Helper()
+		if err := os.Remove(page); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		args   string
+		code   int
+		out    []string // parts of what is printed, in order
+		err    string
+		before func()
+	}{
+		{args: "list", out: []string{"IMAGE", "db@1", "12.3 ms", "6.18.0", "python3 -c evil?[2J", "web@1", "web@2"}},
+		{args: "list none"},
+		{args: "list --json web", out: []string{`"image": "web@1"`, `"frozenNs": 12340000`, `"image": "web@2"`}},
+		{args: "list ../x", code: 2, err: "must start with a letter or a digit"},
+		{args: "show web", out: []string{"web@2", "CRIU 4.2.1", "a terminal", "4242", "5.0 MiB", "uts", "host name web", "the host's",
+			"/tmp", "made by us", "A /new", "freeze", "2.0 ms", "1.0 ms", "yes"}},
+		{args: "show --json web@1", out: []string{`"changes": [`, `"A /new"`, `"digest": "`, `"kind": "uts"`, `"phases"`}},
+		{args: "show web@9", code: 3, err: "the newest is web@2"},
+		{args: "show none", code: 3, err: "there is no image of that name"},
+		{args: "verify web@1 db", out: []string{"web@1: intact (6 files, ", "db@1: intact"}},
+		{args: "verify web", before: damage, code: 6, out: []string{"web@2: mounts.pb is missing"}, err: "image web@2: is damaged: 1 of its files differ"},
+		{args: "verify --json web", code: 6, out: []string{`"intact": false`, `"mounts.pb is missing"`}, err: `"exitCode":6`},
+		{args: "verify", code: 2, err: "expected the name of an image"},
+		{args: "rm web", code: 2, err: "say which one"},
+		{args: "rm --all web@1", code: 2, err: "say which one"},
+		{args: "rm web@7", code: 3, err: "the newest is web@2"},
+		{args: "rm db@1", out: []string{"db@1"}},
+		{args: "rm --all web", out: []string{"web@2", "web@1"}},
+		{args: "rm --all web", code: 3, err: "there is no image of that name"},
+		{args: "list", out: []string{"IMAGE"}},
+	} {
+		if step.before != nil {
+			step.before()
+		}
+		out, err, code := crucible(t, root, append([]string{"image"}, strings.Fields(step.args)...)...)
+		if code != step.code || !strings.Contains(err, step.err) || step.err == "" && err != "" {
+			t.Errorf("image %s: exit code %d, want %d; error %q, want %q", step.args, code, step.code, err, step.err)
+		}
+		rest := out
+		for _, part := range step.out {
+			_, after, found := strings.Cut(rest, part)
+			if !found {
+				t.Errorf("image %s: no %q, or not there, in\n%s", step.args, part, out)
+				break
+			}
+			rest = after
+		}
+		if strings.Contains(out, "\x1b") {
+			t.Errorf("image %s: prints control characters: %q", step.args, out)
+		}
+		if strings.Contains(step.args, "--json") && !json.Valid([]byte(out)) {
+			t.Errorf("image %s: not JSON:\n%s", step.args, out)
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"crucible/container"
+)
+
+// row is a container in `crucible list`.
+type row struct {
+	Name       string           `json:"name"`
+	Status     container.Status `json:"status"`
+	Pid        int              `json:"pid,omitempty"`
+	ExitStatus *int             `json:"exitStatus,omitempty"`
+	Address    string           `json:"address,omitempty"`
+	Image      string           `json:"image,omitempty"`
+	Created    time.Time        `json:"created"`
+	Command    string           `json:"command"`
+}
+
+func newListCommand(a *app) *cobra.Command {
+	var quiet bool
+	c := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the containers",
+		Example: "  crucible list --json",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			all, err := a.root().List()
+			rows := []row{}
+			for _, box := range all {
+				var gone *container.NotFoundError
+				if os.Geteuid() == 0 && errors.As(box.Recover(c.Context()), &gone) {
+					continue
+				}
+				r, rowErr := a.row(c, box)
+				if rowErr != nil {
+					err = errors.Join(err, rowErr)
+					continue
+				}
+				rows = append(rows, r)
+			}
+			if quiet {
+				for _, r := range rows {
+					fmt.Fprintln(a.stdout, r.Name)
+				}
+				return err
+			}
+			return errors.Join(err, a.print(a.json, rows, func() error { return a.listTable(rows) }))
+		},
+	}
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the names only")
+	a.jsonFlag(c)
+	return c
+}
+
+func (a *app) row(c *cobra.Command, box *container.Container) (row, error) {
+	status, err := box.Status()
+	if err != nil {
+		return row{}, err
+	}
+	r := row{Name: box.Name, Status: status, Image: box.State.Image, Created: box.State.Created}
+	if status == container.Stopped {
+		r.ExitStatus = box.State.ExitStatus
+	} else {
+		r.Pid = box.State.Init.Pid
+	}
+	if at := box.State.Attachment; at != nil {
+		r.Address = at.Address.Addr().String()
+	}
+	spec, err := box.Spec()
+	if err != nil {
+		return r, err
+	}
+	r.Command = strings.Join(spec.Process.Args, " ")
+	return r, nil
+}
+
+func (a *app) listTable(rows []row) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tSTATUS\tPID\tADDRESS\tIMAGE\tAGE\tCOMMAND")
+	for _, r := range rows {
+		status := string(r.Status)
+		if r.ExitStatus != nil {
+			status += fmt.Sprintf(" (%d)", *r.ExitStatus)
+		}
+		pid := "-"
+		if r.Pid > 0 {
+			pid = fmt.Sprint(r.Pid)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, status, pid, dash(r.Address), dash(r.Image), age(r.Created), shorten(r.Command, 50))
+	}
+	return w.Flush()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func shorten(s string, n int) string {
+	runes := []rune(s)
+	if len(runes) <= n {
+		return s
+	}
+	return string(runes[:n-1]) + "…"
+}
+
+// age is a duration as a person would say it.
+func age(t time.Time) string {
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+func newInfoCommand(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:               "info NAME",
+		Short:             "Show everything that is known of a container",
+		Example:           "  crucible info --json web",
+		Args:              exactArgs(1, "the name of a container"),
+		ValidArgsFunction: a.containerNames(false),
+		RunE: func(c *cobra.Command, args []string) error {
+			box, err := a.open(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			status, err := box.Status()
+			if err != nil {
+				return err
+			}
+			spec, err := box.Spec()
+			if err != nil {
+				return err
+			}
+			info := map[string]any{"name": box.Name, "status": status, "directory": box.Dir, "state": box.State, "bundle": spec}
+			var groups map[string]string
+			if g, err := box.Group(); err == nil && status != container.Stopped {
+				groups = g.Paths()
+				info["cgroups"] = groups
+			}
+			return a.print(a.json, info, func() error { return a.infoText(box, status, spec.Process.Args, groups) })
+		},
+	}
+	a.jsonFlag(c)
+	return c
+}
+
+func (a *app) infoText(box *container.Container, status container.Status, args []string, groups map[string]string) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	line := func(key string, value any) { fmt.Fprintf(w, "%s\t%v\n", key, value) }
+	s := box.State
+	line("name", box.Name)
+	line("status", status)
+	line("command", strings.Join(args, " "))
+	line("directory", box.Dir)
+	line("created", s.Created.Format(time.RFC3339))
+	if status != container.Stopped {
+		line("pid", s.Init.Pid)
+		line("monitor", s.Monitor.Pid)
+	} else if s.ExitStatus != nil {
+		line("exit status", *s.ExitStatus)
+	}
+	line("network", s.Net.Mode)
+	if s.Attachment != nil {
+		line("address", s.Attachment.Address)
+	}
+	if s.Image != "" {
+		line("image", s.Image)
+	}
+	for name, path := range groups {
+		line("cgroup "+name, path)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,35 @@
+// The runtime would read the cgroup's processor limit at every start, and the
+// binary starts several times for one container.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
+// Command crucible is a checkpoint/restart workbench for Linux containers.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"crucible/container"
+	"crucible/restore"
+)
+
+// version is set by the build (-ldflags -X main.version=...).
+var version = "devel"
+
+func main() {
+	// The same binary is the container's init and its monitor: those come
+	// first, and know nothing of the commands below.
+	container.MaybeInit()
+	container.MaybeMonitor(map[string]container.Job{restore.JobName: restore.Job}, explainRemotely)
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, signals: stop}
+	code := a.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}

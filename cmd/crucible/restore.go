@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"crucible/container/network"
+	"crucible/images"
+	"crucible/restore"
+)
+
+type restoreOptions struct {
+	restore.Options
+	publish  []string
+	count    int
+	parallel int
+}
+
+func newRestoreCommand(a *app) *cobra.Command {
+	var o restoreOptions
+	c := &cobra.Command{
+		Use:   "restore NAME[@N]",
+		Short: "Start a container from an image, in fresh namespaces",
+		Long: `Start a container from an image: the newest of NAME, or NAME@N. It comes back
+under its own name, or with --name as a clone with another name and address
+while the original, or other clones, live. --count makes many clones at once.
+
+What the container wrote to its root filesystem and to its tmpfs mounts comes
+back with it, and so do its TCP connections if it keeps its address.`,
+		Example: `  crucible restore web
+  crucible restore --name twin --ip 10.77.0.9 web@2
+  crucible restore --count 10 --name copy web
+  crucible restore --lazy web`,
+		Args:              exactArgs(1, "an image: NAME or NAME@N"),
+		ValidArgsFunction: a.imageNames,
+		RunE:              func(c *cobra.Command, args []string) error { return runRestore(c, a, &o, args[0]) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.Name, "name", "", "name of the restored container (default: the image's)")
+	f.StringVar(&o.Address, "ip", "", "address on the bridge: A.B.C.D[/N]")
+	f.StringArrayVarP(&o.publish, "publish", "p", nil, "for a clone: forward a port of the host: [ADDRESS:]PORT:PORT[/udp]")
+	f.IntVar(&o.count, "count", 0, "make this many clones: NAME-1, NAME-2, ...")
+	f.IntVar(&o.parallel, "parallel", runtime.NumCPU(), "how many clones to make at the same time")
+	f.BoolVar(&o.Lazy, "lazy", false, "let it run before its memory is loaded (userfaultfd)")
+	f.BoolVar(&o.TCPClose, "tcp-close", false, "restore TCP connections closed")
+	f.StringArrayVar(&o.Extra, "criu-option", nil, "any other option of CRIU: NAME[=VALUE]")
+	a.jsonFlag(c)
+	return c
+}
+
+func runRestore(c *cobra.Command, a *app, o *restoreOptions, ref string) error {
+	switch {
+	case o.count < 0:
+		return misuse("--count must be positive")
+	case o.count > 1 && o.Address != "":
+		return misuse("--ip is for one container: clones choose their own addresses")
+	case o.count > 1 && len(o.publish) > 0:
+		return misuse("--publish is for one container")
+	case o.parallel < 1:
+		return misuse("--parallel must be at least 1")
+	}
+	for _, p := range o.publish {
+		port, err := network.ParsePublish(p)
+		if err != nil {
+			return &usageError{err}
+		}
+		o.Publish = append(o.Publish, port)
+	}
+	if _, err := images.ParseRef(ref); err != nil {
+		return &usageError{err}
+	}
+	if err := needRoot("restore a container"); err != nil {
+		return err
+	}
+	image, err := a.images().Open(ref)
+	if err != nil {
+		return err
+	}
+	o.Root = a.root()
+	if o.CRIU, err = a.criu(); err != nil {
+		return err
+	}
+	o.Progress = a.progress()
+	results := []*restore.Result{}
+	if o.count > 0 {
+		results, err = restore.Clones(c.Context(), image, o.count, o.parallel, o.Options)
+	} else {
+		var r *restore.Result
+		if r, err = restore.From(c.Context(), image, o.Options); err == nil {
+			results = append(results, r)
+		}
+	}
+	o.Progress("")
+	return errors.Join(err, a.printRestored(results, o.count > 0))
+}
+
+func (a *app) printRestored(results []*restore.Result, many bool) error {
+	var value any = results
+	if !many && len(results) == 1 {
+		value = results[0]
+	}
+	if len(results) == 0 {
+		return nil
+	}
+	return a.print(a.json, value, func() error {
+		for _, r := range results {
+			fmt.Fprintln(a.stdout, strings.TrimSpace(r.Name+" "+r.Address))
+			for _, note := range r.Notes {
+				fmt.Fprintf(a.stderr, "%s: %s\n", r.Name, note)
+			}
+		}
+		if !many && a.tableWanted() {
+			return phaseTable(a.stderr, results[0].Phases, 0)
+		}
+		return nil
+	})
+}
+
+// imageNames completes the names of images.
+func (a *app) imageNames(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names, _ := a.images().Names()
+	var out []string
+	for _, n := range names {
+		if strings.HasPrefix(n, prefix) {
+			out = append(out, n)
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"crucible/container"
+)
+
+// forwarded are the signals that a command in the foreground hands on to the
+// container's init.
+func forwarded() []os.Signal {
+	return []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT, unix.SIGWINCH}
+}
+
+// connect ties our terminal, input and signals to a container in the
+// foreground. It returns the function that unties them.
+func (a *app) connect(m *container.Monitor, o *runOptions) (restore func()) {
+	a.signals() // the container decides what a signal means
+	raw := func() {}
+	if o.Terminal && a.interactive() {
+		raw = a.makeRaw()
+		m.Resize(a.terminalSize())
+	}
+	if o.interactive {
+		go copyInput(a.stdin, m)
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, forwarded()...)
+	go func() {
+		for s := range signals {
+			a.forward(m, s.(unix.Signal), o.Terminal)
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		raw()
+	}
+}
+
+func (a *app) forward(m *container.Monitor, sig unix.Signal, terminal bool) {
+	if sig == unix.SIGWINCH {
+		if terminal {
+			m.Resize(a.terminalSize())
+		}
+		return
+	}
+	c := m.Container()
+	// A program that is process 1 and does not handle Ctrl-C would not even
+	// see it: for the user it is a way to end the container.
+	if (sig == unix.SIGINT || sig == unix.SIGTERM) && !c.Handles(sig) {
+		sig = unix.SIGKILL
+	}
+	m.Signal(sig)
+}
+
+func copyInput(in *os.File, m *container.Monitor) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := in.Read(buf)
+		if n > 0 {
+			m.Input(buf[:n])
+		}
+		if err != nil {
+			m.CloseInput()
+			return
+		}
+	}
+}
+
+// makeRaw puts our terminal in raw mode, so that the container's own terminal
+// does the echoing and line editing.
+func (a *app) makeRaw() (restore func()) {
+	old, err := term.MakeRaw(int(a.stdin.Fd()))
+	if err != nil {
+		return func() {}
+	}
+	return func() { _ = term.Restore(int(a.stdin.Fd()), old) }
+}
+
+func (a *app) terminalSize() (rows, columns uint16) {
+	w, h, err := term.GetSize(int(a.stdin.Fd()))
+	if err != nil {
+		return 0, 0
+	}
+	return uint16(h), uint16(w)
+}
+
+// sizes reports changes of our terminal's size until stop is called.
+func (a *app) sizes() (changes <-chan [2]uint16, stop func()) {
+	signals, out, done := make(chan os.Signal, 1), make(chan [2]uint16), make(chan struct{})
+	signal.Notify(signals, unix.SIGWINCH)
+	go func() {
+		for {
+			select {
+			case <-signals:
+				rows, columns := a.terminalSize()
+				select {
+				case out <- [2]uint16{rows, columns}:
+				case <-done:
+					return
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return out, func() { signal.Stop(signals); close(done) }
+}
+
+// detachReader passes input on until the keys Ctrl-P Ctrl-Q, as in podman and docker.
+type detachReader struct {
+	in     *os.File
+	detach chan struct{}
+	armed  bool
+}
+
+func (r *detachReader) Read(p []byte) (int, error) {
+	n, err := r.in.Read(p)
+	for i, b := range p[:max(n, 0)] {
+		if r.armed && b == 0x11 {
+			close(r.detach)
+			return max(i-1, 0), fmt.Errorf("detached")
+		}
+		r.armed = b == 0x10
+	}
+	return n, err
+}
