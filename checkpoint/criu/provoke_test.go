@@ -24,6 +24,7 @@ type provocation struct {
 	hold    string
 	change  func(t *testing.T, cmd *exec.Cmd)
 	options func(t *testing.T, o *DumpOptions)
+	child   bool // dump the workload's child alone, whose session leader is the workload
 }
 
 func dumpProvocations() []provocation {
@@ -44,7 +45,7 @@ func dumpProvocations() []provocation {
 		{kind: "traced", hold: "traced"},
 		{kind: "sysv-shm", hold: "shm"},
 		{kind: "namespace-nested", hold: "uts"},
-		{kind: "shell-job", hold: "file", change: func(_ *testing.T, cmd *exec.Cmd) { cmd.SysProcAttr.Setsid = false }},
+		{kind: "shell-job", hold: "child", child: true},
 		{kind: "rlimit", hold: "other-user"},
 		{kind: "unix-external", hold: "inherited", change: outsideSocket},
 		{kind: "unix-stream", hold: "inherited", change: outsideSocket, options: func(_ *testing.T, o *DumpOptions) { o.ExtUnixSockets = true }},
@@ -68,6 +69,9 @@ func TestProvokeDump(t *testing.T) {
 			})
 			images := openDir(t, t.TempDir())
 			o := DumpOptions{Common: Common{Images: images, Work: images, LogLevel: 4}, Pid: w.pid, LeaveRunning: true}
+			if x.child {
+				o.Pid = children(w.pid)[0]
+			}
 			if x.options != nil {
 				x.options(t, &o)
 			}
