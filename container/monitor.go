@@ -221,8 +221,8 @@ func (m *Monitor) sweep(ctx context.Context) {
 	if m.c.State.Net.Mode == network.ModeBridge {
 		_ = m.OnHost(func() error { _, err := network.Sweep(ctx, string(m.c.Root)); return err })
 	}
-	if layout, err := cgroup.Detect(); err == nil {
-		_ = layout.Sweep()
+	if m.group != nil {
+		_ = m.group.Sweep()
 	}
 }
 

@@ -58,14 +58,14 @@ func runExec(c *cobra.Command, a *app, box *container.Container, o *execOptions)
 		return err
 	}
 	defer x.Close()
-	a.signals() // the program decides what a signal means
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, forwarded()...)
+	defer signal.Stop(signals)
+	a.signals() // from now on the program decides what a signal means
 	if o.Terminal && a.interactive() {
 		defer a.makeRaw()()
 		x.Resize(a.terminalSize())
 	}
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, forwarded()...)
-	defer signal.Stop(signals)
 	go func() {
 		for s := range signals {
 			if s == unix.SIGWINCH {

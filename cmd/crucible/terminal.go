@@ -18,28 +18,28 @@ func forwarded() []os.Signal {
 }
 
 // connect ties our terminal, input and signals to a container in the
-// foreground. It returns the function that unties them.
+// foreground, for the rest of our life. The function that it returns gives the
+// terminal back.
 func (a *app) connect(m *container.Monitor, o *runOptions) (restore func()) {
-	a.signals() // the container decides what a signal means
-	raw := func() {}
+	restore = func() {}
 	if o.Terminal && a.interactive() {
-		raw = a.makeRaw()
+		restore = a.makeRaw()
 		m.Resize(a.terminalSize())
 	}
 	if o.interactive {
 		go copyInput(a.stdin, m)
 	}
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, forwarded()...)
+	// Not here: this goroutine is locked to the monitor's thread, which makes
+	// each of the many times that os/signal yields cost two thread switches.
 	go func() {
+		signals := make(chan os.Signal, 8)
+		signal.Notify(signals, forwarded()...)
+		a.signals() // from now on the container decides what a signal means
 		for s := range signals {
 			a.forward(m, s.(unix.Signal), o.Terminal)
 		}
 	}()
-	return func() {
-		signal.Stop(signals)
-		raw()
-	}
+	return restore
 }
 
 func (a *app) forward(m *container.Monitor, sig unix.Signal, terminal bool) {

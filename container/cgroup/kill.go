@@ -220,6 +220,9 @@ func residents(dir string) string {
 // Sweep removes crucible/ from every hierarchy in which no container is left.
 // Remove does not do it: to make it again costs the next container 0.15 ms, and
 // on v2 before Linux 6.0 a grace period to share out the controllers anew.
+func (g *Group) Sweep() error { return g.layout.Sweep() }
+
+// Sweep is the Sweep of any of the layout's groups.
 func (l Layout) Sweep() error {
 	var failed error
 	for _, h := range l.Hierarchies {
