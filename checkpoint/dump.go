@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -67,12 +68,13 @@ type dump struct {
 
 	frozenAt   time.Time
 	frozen     time.Duration
-	gathered   chan error // what is read beside CRIU
+	prepared   func() error // waits for what is prepared beside CRIU
+	gathered   chan error   // what is read beside CRIU
 	processes  *imagepb.Processes
 	mounts     *imagepb.Mounts
-	namespaces *imagepb.Namespaces
 	archives   *imagepb.Filesystem
 	trees      []tree
+	treesSaved error
 }
 
 // Dump writes a container's state to a new image. Unless LeaveRunning is set
@@ -108,12 +110,6 @@ func (d *dump) run(ctx context.Context) error {
 		return err
 	}
 	d.wasFrozen = status == container.Frozen
-	if d.spec, err = d.c.Spec(); err != nil {
-		return err
-	}
-	if d.group, err = d.c.Group(); err != nil {
-		return err
-	}
 	if d.ns, err = d.c.NetNS(); err != nil {
 		return err
 	}
@@ -123,7 +119,7 @@ func (d *dump) run(ctx context.Context) error {
 	if d.o.DryRun {
 		return d.preflight(ctx)
 	}
-	if d.guard, err = d.c.Guard(); err != nil {
+	if d.guard, err = d.c.Guard(d.wasFrozen); err != nil {
 		return err
 	}
 	defer d.guard.Close()
@@ -136,38 +132,41 @@ func (d *dump) run(ctx context.Context) error {
 	if err := d.preflight(ctx); err != nil {
 		return err
 	}
-	if err := d.prepare(ctx); err != nil {
+	if d.draft, err = d.o.Store.Draft(ctx, d.c.Name); err != nil {
 		return err
 	}
 	defer func() { d.parking.Close() }()
 	// After a commit there is nothing to discard.
 	defer func() { _ = d.draft.Discard() }()
 	defer func() { _ = d.closeTrees() }()
-	if err := d.prepareParking(ctx); err != nil {
-		return err
-	}
 	if err := d.criu(ctx, p); err != nil {
 		return errors.Join(err, d.goOn())
 	}
 	return d.after(ctx)
 }
 
-// prepare makes the draft, and in it the files that are written while the
-// container stands still: to create them costs more than to write them.
+// prepare does what must be there before the freeze, beside CRIU's own
+// preparation. The files that are written while the container stands still are
+// created: that costs more than to write them.
 func (d *dump) prepare(ctx context.Context) error {
-	defer d.line.Begin("prepare draft", false)()
-	var err error
-	if d.writer, err = writer(d.o.Version, ""); err != nil {
+	end := d.line.Begin("prepare draft", false)
+	w, err := writer(d.o.Version)
+	if err != nil {
 		return err
 	}
-	if d.draft, err = d.o.Store.Draft(ctx, d.c.Name); err != nil {
-		return err
-	}
+	d.writer = w
 	d.draft.Follow()
-	if err := d.openTrees(); err != nil {
-		return errors.Join(err, d.draft.Discard())
+	if err := d.writeBundle(); err != nil {
+		return err
 	}
-	return nil
+	if err := d.draft.Put(images.Mounts, d.mounts); err != nil {
+		return err
+	}
+	if err := d.openTrees(); err != nil {
+		return err
+	}
+	end()
+	return d.prepareParking(ctx)
 }
 
 // startCRIU starts CRIU, which then waits for a request. It holds the guard
@@ -186,6 +185,12 @@ func (d *dump) preflight(ctx context.Context) error {
 	defer d.line.Begin("preflight", false)()
 	d.o.Progress("preflight")
 	var err error
+	if d.spec, err = d.c.Spec(); err != nil {
+		return err
+	}
+	if d.group, err = d.c.Group(); err != nil {
+		return err
+	}
 	if d.mounts, err = readMounts(d.c.State.Init.Pid, d.spec); err != nil {
 		return err
 	}
@@ -236,18 +241,25 @@ func (d *dump) criu(ctx context.Context, p *criu.Process) error {
 	if err != nil {
 		return err
 	}
-	d.writer.Criu = version.String()
 	options, closeDirs, err := d.criuOptions()
 	if err != nil {
 		return err
 	}
 	defer closeDirs()
+	ready := make(chan error, 1)
+	go func() { ready <- d.prepare(ctx) }()
+	d.prepared = sync.OnceValue(func() error { return <-ready })
+	defer func() { _ = d.prepared() }() // CRIU may refuse before it asks
 	ended := d.watch(p)
 	defer ended()
 	result, err := p.Dump(ctx, options, func(e criu.Event) error {
 		switch e.Script {
 		case criu.PreDump:
 			end()
+			if err := d.prepared(); err != nil {
+				return err
+			}
+			d.writer.Criu = version.String()
 			return d.freeze(ctx)
 		case criu.PostDump:
 			return d.dumped(ctx)
@@ -333,11 +345,11 @@ func (d *dump) dumped(ctx context.Context) error {
 	if err := <-d.gathered; err != nil {
 		return err
 	}
-	// With link-remap CRIU itself writes to the trees until now.
-	if d.report.Needs.LinkRemap {
-		if err := d.saveTrees(ctx); err != nil {
-			return err
-		}
+	if d.linked() {
+		d.treesSaved = d.saveTrees(ctx)
+	}
+	if err := errors.Join(d.treesSaved, d.closeTrees()); err != nil {
+		return err
 	}
 	if d.o.LeaveRunning {
 		return nil
@@ -370,7 +382,9 @@ func (d *dump) after(ctx context.Context) error {
 }
 
 // goOn thaws the container, unless the user had frozen it, and gives it the
-// packets that came meanwhile. It is not stopped by a cancelled context.
+// packets that came meanwhile. It is not stopped by a cancelled context. (To
+// thaw at CRIU's post-dump would be of no use: CRIU freezes a group again that
+// it found frozen, before it lets go of the tasks.)
 func (d *dump) goOn() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

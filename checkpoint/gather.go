@@ -15,25 +15,31 @@ import (
 	"crucible/container/cgroup"
 	"crucible/container/network"
 	"crucible/container/proc"
+	"crucible/images"
 	"crucible/proto/imagepb"
 )
 
-// gather reads what our own files of the image hold, beside CRIU's work and
-// while no task of the container runs.
+// gather reads and writes what our own files of the image hold, beside CRIU's work
+// and while no task of the container runs.
 func (d *dump) gather(ctx context.Context) error {
 	end := d.line.Begin("read /proc", true)
 	var err error
 	if d.processes, err = readProcesses(d.c.State.Init.Pid); err != nil {
 		return err
 	}
-	if d.namespaces, err = d.readNamespaces(); err != nil {
+	if err := d.draft.Put(images.Processes, d.processes); err != nil {
+		return err
+	}
+	namespaces, err := d.readNamespaces()
+	if err != nil {
+		return err
+	}
+	if err := d.draft.Put(images.Namespaces, namespaces); err != nil {
 		return err
 	}
 	end()
-	if d.report.Needs.LinkRemap {
-		return nil
-	}
-	return d.saveTrees(ctx)
+	d.treesSaved = d.saveTrees(ctx)
+	return nil
 }
 
 func readProcesses(init int) (*imagepb.Processes, error) {

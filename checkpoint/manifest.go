@@ -15,7 +15,7 @@ import (
 
 // writer says what writes the image: the program, the kernel and the machine.
 // It is read before the freeze.
-func writer(version, criuVersion string) (*imagepb.Writer, error) {
+func writer(version string) (*imagepb.Writer, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return nil, os.NewSyscallError("uname", err)
@@ -25,7 +25,7 @@ func writer(version, criuVersion string) (*imagepb.Writer, error) {
 		return nil, err
 	}
 	w := &imagepb.Writer{
-		Crucible: version, Criu: criuVersion,
+		Crucible:      version,
 		KernelRelease: unix.ByteSliceToString(u.Release[:]), KernelVersion: unix.ByteSliceToString(u.Version[:]),
 		Machine: unix.ByteSliceToString(u.Machine[:]), Host: unix.ByteSliceToString(u.Nodename[:]),
 		PageSize: uint32(os.Getpagesize()), BootId: strings.TrimSpace(string(boot)),
@@ -56,24 +56,15 @@ func readCPU(w *imagepb.Writer) error {
 	return nil
 }
 
-// commit writes our own files, digests everything and makes the draft an image.
+// commit writes the last of our own files, digests everything and makes the
+// draft an image.
 func (d *dump) commit(ctx context.Context) error {
 	end := d.line.Begin("digests and commit", !d.o.LeaveRunning)
-	files := []struct {
-		name string
-		put  func() error
-	}{
-		{images.Bundle, func() error { return d.writeBundle() }},
-		{images.Namespaces, func() error { return d.draft.Put(images.Namespaces, d.namespaces) }},
-		{images.Mounts, func() error { return d.draft.Put(images.Mounts, d.mounts) }},
-		{images.Processes, func() error { return d.draft.Put(images.Processes, d.processes) }},
-		{images.Filesystem, func() error { return d.draft.Put(images.Filesystem, d.archives) }},
-		{images.Timeline, func() error { return d.draft.Put(images.Timeline, d.line.Proto()) }},
+	if err := d.draft.Put(images.Filesystem, d.archives); err != nil {
+		return err
 	}
-	for _, f := range files {
-		if err := f.put(); err != nil {
-			return err
-		}
+	if err := d.draft.Put(images.Timeline, d.line.Proto()); err != nil {
+		return err
 	}
 	frozen := d.frozen
 	if frozen == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strings"
@@ -76,17 +77,33 @@ func (d *dump) openTree(a *imagepb.Archive, dir *os.File) error {
 	return nil
 }
 
-// saveTrees writes them, while no task of the container runs.
+// linked tells whether CRIU has written to the trees itself: it links deleted
+// files that have another name back to where they were, and says so in a file
+// that it makes for nothing else but deleted files (criu/files-reg.c,
+// dump_linked_remap).
+func (d *dump) linked() bool {
+	_, err := os.Stat(path.Join(d.draft.CRIUDir(), "remap-fpath.img"))
+	return err == nil
+}
+
+// saveTrees writes them, while no task of the container runs. It can be done
+// once more.
 func (d *dump) saveTrees(ctx context.Context) error {
 	defer d.line.Begin("save file trees", true)()
 	for _, t := range d.trees {
+		if _, err := t.file.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		if err := t.file.Truncate(0); err != nil {
+			return err
+		}
 		s, err := filesystem.Save(ctx, safepath.Path(t.dir), t.file, filesystem.SaveOptions{Kind: t.archive.Kind})
 		if err != nil {
 			return fmt.Errorf("save the contents of %s: %w", t.archive.MountPoint, err)
 		}
 		t.archive.Entries, t.archive.ContentBytes = uint64(s.Entries), uint64(s.Bytes)
 	}
-	return d.closeTrees()
+	return nil
 }
 
 // closeTrees closes what is open, also after an error.

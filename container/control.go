@@ -21,6 +21,7 @@ type request struct {
 	// Rows, Columns is the client's terminal (attach).
 	Rows    uint16 `json:"rows,omitempty"`
 	Columns uint16 `json:"columns,omitempty"`
+	Frozen  bool   `json:"frozen,omitempty"` // the user has frozen the container (guard)
 }
 
 // What a monitor can be asked for.
@@ -187,7 +188,7 @@ func (c *control) client(m *Monitor, conn *net.UnixConn) {
 	case opAttach:
 		c.attach(m, conn, r, q)
 	case opGuard:
-		c.serveGuard(m, conn, r)
+		c.serveGuard(m, conn, q)
 	case opTake:
 		c.serveTake(conn)
 	case opWait:

@@ -38,8 +38,9 @@ type Guard struct {
 }
 
 // Guard opens one. There can be one at a time: a second checkpoint is refused.
-func (c *Container) Guard() (*Guard, error) {
-	conn, r, err := c.dial(request{Op: opGuard})
+// A container that was frozen before stays so whatever happens.
+func (c *Container) Guard(frozen bool) (*Guard, error) {
+	conn, r, err := c.dial(request{Op: opGuard, Frozen: frozen})
 	if err != nil {
 		return nil, err
 	}
@@ -100,11 +101,14 @@ func ignoreClosed(err error) error {
 }
 
 // guard is the monitor's side of a Guard.
-type guard struct{ parking *network.Parking }
+type guard struct {
+	parking *network.Parking
+	frozen  bool // by the user, before
+}
 
 // serveGuard follows one checkpoint to its end.
-func (c *control) serveGuard(m *Monitor, conn *net.UnixConn, _ *bufio.Reader) {
-	g := &guard{}
+func (c *control) serveGuard(m *Monitor, conn *net.UnixConn, q request) {
+	g := &guard{frozen: q.Frozen}
 	c.mu.Lock()
 	busy := c.guard != nil
 	if !busy {
@@ -118,7 +122,7 @@ func (c *control) serveGuard(m *Monitor, conn *net.UnixConn, _ *bufio.Reader) {
 	say(conn, nil)
 	stopped, done := g.follow(m, conn)
 	if !done {
-		m.undoCheckpoint(g.parking)
+		m.undoCheckpoint(g)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,10 +162,11 @@ func (g *guard) follow(m *Monitor, conn *net.UnixConn) (stopped, done bool) {
 }
 
 // undoCheckpoint lets the container go on as if nothing had happened.
-func (m *Monitor) undoCheckpoint(p *network.Parking) {
+func (m *Monitor) undoCheckpoint(g *guard) {
+	p := g.parking
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if m.group != nil {
+	if m.group != nil && !g.frozen {
 		_ = m.group.Thaw(ctx)
 	}
 	_ = m.OnHost(func() error {
