@@ -58,7 +58,7 @@ type job struct {
 	trees  imagepb.Filesystem
 
 	group    *cgroup.Group
-	expected func() // ends the group's Expect
+	limits   map[string]string // of the group: see [cgroup.Group.RestoreValues]
 	parked   *network.Parking
 	verified chan error
 	damaged  context.CancelCauseFunc
@@ -94,12 +94,9 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	if j.group, err = j.m.Group(); err != nil {
+	if err := j.makeGroup(); err != nil {
 		return err
 	}
-	// The restored task is moved to the group while CRIU waits.
-	j.expected = j.group.Expect()
-	defer j.expected()
 	// CRIU takes its time to start: it does so while we prepare. It comes from
 	// this thread, and so sees the mounts that are made on it later.
 	ns, err := j.m.NetNS()
@@ -117,12 +114,33 @@ func (j *job) run(ctx context.Context) error {
 	return j.restore(ctx, p)
 }
 
-// startCRIU starts CRIU, in the cgroup namespace that the container is to have:
-// a CRIU that leaves cgroups alone makes none.
+// makeGroup makes the cgroup, without the limits that would bind CRIU too.
+func (j *job) makeGroup() (err error) {
+	if j.group, err = j.m.Group(); err != nil {
+		return err
+	}
+	for _, n := range j.spaces.Namespaces {
+		if c := n.GetCgroup(); c != nil {
+			j.limits = c.Values
+			return j.group.RestoreValues(cgroup.WithoutRoom(c.Values))
+		}
+	}
+	return nil
+}
+
+// startCRIU starts CRIU in the container's cgroup, where the tasks that it makes
+// are born then: to move one there takes the kernel up to 16 ms (see
+// [cgroup.Group.Add]). It is in the cgroup namespace that the container is to
+// have, too: a CRIU that leaves cgroups alone makes none.
 func (j *job) startCRIU(ctx context.Context, ns *os.File) (p *criu.Process, err error) {
 	start := func() error {
-		p, err = (&criu.CRIU{Path: j.a.CRIU}).Start(ctx, criu.StartOptions{NetNS: ns})
-		return err
+		return j.group.Start(func(dir *os.File) (int, error) {
+			p, err = (&criu.CRIU{Path: j.a.CRIU}).Start(ctx, criu.StartOptions{NetNS: ns, Cgroup: dir})
+			if err != nil {
+				return 0, err
+			}
+			return p.Pid(), nil
+		})
 	}
 	if !j.hasCgroupNamespace() {
 		err := start()
@@ -193,11 +211,6 @@ func (j *job) prepare(ctx context.Context) error {
 	for _, w := range j.m.Warnings() {
 		j.notes = append(j.notes, w.String())
 	}
-	for _, n := range j.spaces.Namespaces {
-		if c := n.GetCgroup(); c != nil {
-			return j.group.RestoreValues(c.Values)
-		}
-	}
 	return nil
 }
 
@@ -267,6 +280,9 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 		return j.blame(ctx, err)
 	}
 	j.line.Add("CRIU restore", start, result.Done.Sub(start), false)
+	if err := j.limitRoom(); err != nil {
+		return err
+	}
 	if err := j.m.Adopt(result.Pid, j.master); err != nil {
 		return err
 	}
@@ -274,6 +290,15 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 		return err
 	}
 	return j.deliver(ctx)
+}
+
+// limitRoom sets the limits that were left out while CRIU was in the group. It
+// is gone now, and the tasks run for a moment already.
+func (j *job) limitRoom() error {
+	if len(cgroup.WithoutRoom(j.limits)) == len(j.limits) {
+		return nil
+	}
+	return j.group.RestoreValues(j.limits)
 }
 
 // blame tells a CRIU that cannot restore this from one that cannot do anything.
@@ -291,9 +316,6 @@ func (j *job) blame(ctx context.Context, err error) error {
 
 func (j *job) event(ctx context.Context, e criu.Event) error {
 	switch e.Script {
-	case criu.SetupNamespaces:
-		defer j.expected()
-		return j.group.Add(e.Pid)
 	case criu.OrphanPTSMaster:
 		if len(e.Files) > 0 {
 			j.master, e.Files[0] = e.Files[0], nil

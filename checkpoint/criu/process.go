@@ -24,6 +24,9 @@ type StartOptions struct {
 	// caller and CRIU are gone: the moment from which on nobody freezes or
 	// thaws the tasks any more (see "If the caller dies" in doc.go).
 	Hold []*os.File
+	// Cgroup is a directory of cgroup v2 in which CRIU is to be born, and so all
+	// that it restores (clone3(2), CLONE_INTO_CGROUP).
+	Cgroup *os.File
 }
 
 // Process is one running `criu swrk`, which serves one request. Its methods
@@ -106,6 +109,9 @@ func (p *Process) start(theirs int, o StartOptions) error {
 			Setpgid: true,
 			PidFD:   &p.pidfd,
 		},
+	}
+	if o.Cgroup != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(o.Cgroup.Fd())
 	}
 	argv := []string{p.criu.Path, "--no-default-config", "swrk", strconv.Itoa(3)}
 	err = inNetNS(o.NetNS, func() (err error) {

@@ -102,11 +102,13 @@ func (g *Group) set(wanted []setting) error {
 			return fmt.Errorf("%s: %w", s.field, err)
 		}
 		if s.file == "pids.max" {
-			g.single = s.value == "1" || s.value == "0"
+			g.single = isSingle(s.value)
 		}
 	}
 	return write(wanted, g.dir)
 }
+
+func isSingle(pidsMax string) bool { return pidsMax == "1" || pidsMax == "0" }
 
 // dir is the group's directory in the hierarchy of a controller, or "".
 func (g *Group) dir(controller string) string {
@@ -239,7 +241,7 @@ func (l Layout) Open(container string) (*Group, error) {
 	})
 	if dir := g.dir("pids"); dir != "" {
 		v, _ := get(filepath.Join(dir, "pids.max")) // v2 may lack the controller
-		g.single = v == "1" || v == "0"
+		g.single = isSingle(v)
 	}
 	return g, nil
 }

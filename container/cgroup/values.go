@@ -178,8 +178,19 @@ func above(dir, file string) string {
 	return text
 }
 
-// RestoreValues makes the limits what values say, no more and no fewer, in a
-// group without processes: nested groups are made again, for AddTo to fill.
+// WithoutRoom is values without the limits on memory and tasks of the group
+// itself: what a process that makes the group's tasks in it must not be bound by.
+func WithoutRoom(values map[string]string) map[string]string {
+	rest := maps.Clone(values)
+	maps.DeleteFunc(rest, func(file, _ string) bool {
+		return strings.HasPrefix(file, "memory.") || strings.HasPrefix(file, "pids.")
+	})
+	return rest
+}
+
+// RestoreValues makes the limits what values say, no more and no fewer. Nested
+// groups are made again, empty. Where a value needs a hierarchy that the group
+// is not in yet, the group must be without processes.
 // Values of the other version of cgroups are converted where they can be; a
 // value that cannot is an error that names it.
 func (g *Group) RestoreValues(values map[string]string) error {
@@ -210,6 +221,7 @@ func (g *Group) restoreValues(values map[string]string) error {
 			return err
 		}
 	}
+	g.single = isSingle(values["pids.max"])
 	return nil
 }
 
