@@ -90,37 +90,24 @@ func BenchmarkAdd(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, c := range []struct {
-		name   string
-		expect time.Duration
-	}{{"unexpected", 0}, {"expected", 30 * time.Millisecond}} {
-		b.Run(c.name, func(b *testing.B) {
-			g := create(b, l, nil)
-			var add time.Duration
-			for b.Loop() {
-				time.Sleep(time.Second)
-				cmd := exec.Command("sleep", "100")
-				if err := cmd.Start(); err != nil {
-					b.Fatal(err)
-				}
-				stop := func() {}
-				if c.expect > 0 {
-					stop = g.Expect()
-					time.Sleep(c.expect)
-				}
-				began := time.Now()
-				err := g.Add(cmd.Process.Pid)
-				add += time.Since(began)
-				stop()
-				_ = cmd.Process.Kill()
-				_ = cmd.Wait()
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(add.Microseconds())/float64(b.N), "add-us/op")
-		})
+	g := create(b, l, nil)
+	var add time.Duration
+	for b.Loop() {
+		time.Sleep(time.Second)
+		cmd := exec.Command("sleep", "100")
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		err := g.Add(cmd.Process.Pid)
+		add += time.Since(began)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
+	b.ReportMetric(float64(add.Microseconds())/float64(b.N), "add-us/op")
 }
 
 // BenchmarkFreeze freezes and thaws a group with one process that waits, or

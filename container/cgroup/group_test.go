@@ -225,25 +225,6 @@ func TestKillFrozen(t *testing.T) {
 	})
 }
 
-// It moves nobody, whatever the thread that Start needs does meanwhile.
-func TestExpect(t *testing.T) {
-	each(t, func(t *testing.T, l cgroup.Layout) {
-		g := create(t, l, nil)
-		before, err := os.ReadFile("/proc/self/cgroup")
-		if err != nil {
-			t.Fatal(err)
-		}
-		stop := g.Expect()
-		inside(t, g, start(t, g, "sleep").Process.Pid)
-		stop()
-		stop()
-		after, err := os.ReadFile("/proc/self/cgroup")
-		if err != nil || string(after) != string(before) {
-			t.Errorf("we are in\n%swere in\n%s%v", after, before, err)
-		}
-	})
-}
-
 // What remains when somebody has removed the directories.
 func TestRemovedUnderUs(t *testing.T) {
 	each(t, func(t *testing.T, l cgroup.Layout) {

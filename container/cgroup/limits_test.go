@@ -1,9 +1,7 @@
 package cgroup_test
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -215,20 +213,6 @@ func TestValues(t *testing.T) {
 	}
 	if d := cmp.Diff(values, got); d != "" {
 		t.Errorf("after the restore: %s", d)
-	}
-	if l.Mode() != "v2" {
-		j := start(t, other, "sleep")
-		if err := other.AddTo("a/b", j.Process.Pid); err != nil {
-			t.Error(err)
-		}
-		if got := read(t, filepath.Join(other.Paths()["pids"], "a/b/cgroup.procs")); got != strconv.Itoa(j.Process.Pid) {
-			t.Errorf("in the nested group: %q", got)
-		}
-	}
-	for child, want := range map[string]error{"nowhere": fs.ErrNotExist, "../x": nil, "/": nil} {
-		if err := other.AddTo(child, os.Getpid()); err == nil || want != nil && !errors.Is(err, want) {
-			t.Errorf("AddTo(%q): %v", child, err)
-		}
 	}
 	for _, bad := range []string{"../pids.max", "/x/pids.max", "no.such", "memory.high", "pids.limit"} {
 		err := other.RestoreValues(map[string]string{bad: "1"})

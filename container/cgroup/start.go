@@ -6,10 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
-	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,70 +17,11 @@ import (
 // It is slow: for a process other than the caller the kernel stops all forks
 // and exits of the machine (cgroup_threadgroup_rwsem), and if nobody did so in
 // the last moments that begins with an RCU grace period, 5 to 16 ms here. The
-// next few milliseconds' are fast: 30 µs. Start avoids it; Expect waits for it
-// beforehand.
+// next few milliseconds' are fast: 30 µs. Start avoids it.
 func (g *Group) Add(pid int) error {
 	for _, l := range g.leaves {
 		if err := put(filepath.Join(l.dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
 			return fmt.Errorf("add pid %d to cgroup %s: %w", pid, g.name, err)
-		}
-	}
-	return nil
-}
-
-// Expect has the grace period of Add pass while the caller does something else:
-// an Add that comes 5 ms after Expect, and before stop, takes 30 µs. That is for
-// processes that somebody else makes, as CRIU does.
-//
-// The kernel drops its guard again some 15 ms after each migration
-// (kernel/rcu/sync.c), so that one has to happen now and then: a thread of ours
-// is told to go where it is.
-func (g *Group) Expect() (stop func()) {
-	done := make(chan struct{})
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		file := "tasks"
-		if g.leaves[0].Version == 2 {
-			file = "cgroup.threads"
-		}
-		own, err := g.leaves[0].own(0)
-		again := time.NewTicker(4 * time.Millisecond)
-		defer again.Stop()
-		for err == nil { // else Add is slow, and no worse
-			err = put(filepath.Join(own, file), strconv.Itoa(unix.Gettid()))
-			select {
-			case <-done:
-				return
-			case <-again.C:
-			}
-		}
-	})
-	return sync.OnceFunc(func() {
-		close(done)
-		ended.Wait()
-	})
-}
-
-// AddTo moves a process into a group nested in this one, see [Group.Values],
-// in each hierarchy that has it.
-func (g *Group) AddTo(child string, pid int) error {
-	if !filepath.IsLocal(child) {
-		return fmt.Errorf("add pid %d to cgroup %s: %q is not inside of it", pid, g.name, child)
-	}
-	nested := func(l leaf) string { return filepath.Join(l.dir, child) }
-	missing := func(l leaf) bool { return unix.Access(nested(l), unix.F_OK) != nil }
-	if !slices.ContainsFunc(g.leaves, func(l leaf) bool { return !missing(l) }) {
-		return fmt.Errorf("add pid %d to cgroup %s/%s: %w", pid, g.name, child, os.ErrNotExist)
-	}
-	for _, l := range g.leaves {
-		dir := nested(l)
-		if missing(l) {
-			dir = l.dir
-		}
-		if err := put(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
-			return fmt.Errorf("add pid %d to cgroup %s/%s: %w", pid, g.name, child, err)
 		}
 	}
 	return nil
