@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -177,7 +178,7 @@ func (j *job) open(ctx context.Context) (release func(), err error) {
 	}
 	go func() {
 		end := j.line.Begin("check digests", false)
-		err := j.image.Verify(ctx, images.VerifyOptions{})
+		err := j.image.Verify(ctx, images.VerifyOptions{Workers: max(1, runtime.GOMAXPROCS(0)-1)}) // one is CRIU's
 		end()
 		j.verified <- err
 		if err != nil {
