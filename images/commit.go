@@ -34,7 +34,7 @@ func (d *Draft) Commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 
 func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error) {
 	m = proto.CloneOf(m)
-	files, err := digest.Tree(ctx, d.Dir(), digest.Options{Followed: d.unfollow(), Except: Manifest})
+	files, err := digest.Tree(ctx, d.Dir(), digest.Options{Followed: d.unfollow(), Only: notManifest})
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +60,8 @@ func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 	}
 	return d.publish(ctx, m)
 }
+
+func notManifest(path string) bool { return path != Manifest }
 
 // fileMode is the mode of a file of an image. CRIU's tasks open theirs when they
 // are in the container's user namespace already, as somebody who is not the

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 
 	"crucible/images/digest"
 	"crucible/proto/imagepb"
@@ -16,6 +17,14 @@ type VerifyOptions struct {
 	// Workers is how many processors to use; 0: all. While CRIU restores from
 	// the same image, one less is better.
 	Workers int
+	// Only tells which files to look at, by their paths; nil: all.
+	Only func(path string) bool
+}
+
+// IsPages tells CRIU's files of memory pages, nearly all of an image, from the others.
+func IsPages(file string) bool {
+	ok, _ := path.Match(CRIU+"/pages-*.img", file)
+	return ok
 }
 
 // Verify reads every file of the image and compares it with the manifest. It
@@ -27,7 +36,8 @@ func (i *Image) Verify(ctx context.Context, o VerifyOptions) error {
 		return &Error{Kind: NewerFormat, Ref: i.Ref(), Text: fmt.Sprintf("is digested with %q, which this crucible does not know", a),
 			Advice: "use the crucible that wrote it, or a newer one"}
 	}
-	files, err := digest.Tree(ctx, i.Dir(), digest.Options{Workers: o.Workers, Except: Manifest})
+	wanted := func(file string) bool { return notManifest(file) && (o.Only == nil || o.Only(file)) }
+	files, err := digest.Tree(ctx, i.Dir(), digest.Options{Workers: o.Workers, Only: wanted})
 	if errors.Is(err, os.ErrNotExist) {
 		if _, gone := os.Lstat(i.Dir()); gone != nil {
 			return i.removed()
@@ -42,6 +52,9 @@ func (i *Image) Verify(ctx context.Context, o VerifyOptions) error {
 	}
 	var errs []error
 	for _, want := range i.Manifest.Files {
+		if !wanted(want.Path) {
+			continue
+		}
 		f, there := have[want.Path]
 		delete(have, want.Path)
 		if !there {

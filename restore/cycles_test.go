@@ -360,7 +360,8 @@ func testRefused(t *testing.T, e *env) {
 	}
 	flip(t, pages[0])
 	b.mustFail(6, "restore", "--name", b.name+"-y", c.Ref)
-	for _, name := range []string{"-x", "-y"} {
+	b.mustFail(6, "restore", "--lazy", "--name", b.name+"-z", c.Ref)
+	for _, name := range []string{"-x", "-y", "-z"} {
 		if l := (&box{env: e, name: b.name + name}).list(); l.Status != "" {
 			t.Errorf("left behind: %+v", l)
 		}

@@ -11,7 +11,8 @@
 //	command: From            monitor: Job
 //	open the image      ──▶  cgroup, network namespace, link (quiet)
 //	                         root filesystem, contents of the kept mounts
-//	                         CRIU restores; digests are checked beside it
+//	                         CRIU restores; digests are checked beside it,
+//	                         before the first task runs (lazily: pages after)
 //	                         link on, parked frames delivered
 //	print the result    ◀──  serve, until the container's end
 //

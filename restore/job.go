@@ -61,7 +61,8 @@ type job struct {
 	group    *cgroup.Group
 	limits   map[string]string // of the group: see [cgroup.Group.RestoreValues]
 	parked   *network.Parking
-	verified chan error
+	verified chan error // what must be whole before the tasks run
+	loaded   chan error // the pages, if they are loaded lazily
 	damaged  context.CancelCauseFunc
 	master   *os.File
 }
@@ -69,7 +70,7 @@ type job struct {
 // Job brings a container up from an image, in its monitor m. See
 // [container.MaybeMonitor].
 func Job(ctx context.Context, m *container.Monitor, raw json.RawMessage) (any, error) {
-	j := &job{m: m, line: checkpoint.NewTimeline(), verified: make(chan error, 1)}
+	j := &job{m: m, line: checkpoint.NewTimeline(), verified: make(chan error, 1), loaded: make(chan error, 1)}
 	if err := json.Unmarshal(raw, &j.a); err != nil {
 		return nil, err
 	}
@@ -112,7 +113,12 @@ func (j *job) run(ctx context.Context) error {
 	if err := j.prepare(ctx); err != nil {
 		return err
 	}
-	return j.restore(ctx, p)
+	if err := j.restore(ctx, p); err != nil {
+		return err
+	}
+	// The tasks run on pages that are not known to be whole yet. If they are
+	// not, the container ends with the error.
+	return <-j.loaded
 }
 
 // makeGroup makes the cgroup, without the limits that would bind CRIU too.
@@ -176,16 +182,28 @@ func (j *job) open(ctx context.Context) (release func(), err error) {
 			return nil, err
 		}
 	}
-	go func() {
-		end := j.line.Begin("check digests", false)
-		err := j.image.Verify(ctx, images.VerifyOptions{Workers: max(1, runtime.GOMAXPROCS(0)-1)}) // one is CRIU's
-		end()
-		j.verified <- err
-		if err != nil {
-			j.damaged(err) // CRIU may never come to an end with a damaged image
-		}
-	}()
+	if j.a.Lazy {
+		go j.verify(ctx, j.verified, 0, func(file string) bool { return !images.IsPages(file) })
+		go j.verify(ctx, j.loaded, j.workers(), images.IsPages)
+	} else {
+		go j.verify(ctx, j.verified, j.workers(), nil)
+		j.loaded <- nil
+	}
 	return release, nil
+}
+
+// workers leaves one processor to CRIU.
+func (j *job) workers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
+
+// verify checks digests beside everything else.
+func (j *job) verify(ctx context.Context, done chan<- error, workers int, only func(string) bool) {
+	end := j.line.Begin("check digests", false)
+	err := j.image.Verify(ctx, images.VerifyOptions{Workers: workers, Only: only})
+	end()
+	done <- err
+	if err != nil {
+		j.damaged(err) // CRIU may never come to an end with a damaged image
+	}
 }
 
 // prepare makes what the tasks will stand in.

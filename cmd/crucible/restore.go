@@ -30,7 +30,11 @@ under its own name, or with --name as a clone with another name and address
 while the original, or other clones, live. --count makes many clones at once.
 
 What the container wrote to its root filesystem and to its tmpfs mounts comes
-back with it, and so do its TCP connections if it keeps its address.`,
+back with it, and so do its TCP connections if it keeps its address.
+
+A damaged image is not restored: all of it is checked before any task runs. With
+--lazy the tasks run first and the memory is checked while it is loaded; if it
+turns out to be damaged the container is ended.`,
 		Example: `  crucible restore web
   crucible restore --name twin --ip 10.77.0.9 web@2
   crucible restore --count 10 --name copy web

@@ -33,8 +33,8 @@ type File struct {
 type Options struct {
 	// Workers is how many processors to use; 0: all.
 	Workers int
-	// Except is a path that is left out.
-	Except string
+	// Only tells which paths to digest; nil: all.
+	Only func(path string) bool
 	// Followed is what a Follower has hashed already.
 	Followed Followed
 }
@@ -43,7 +43,7 @@ type Options struct {
 // directory is seen by its files only. Anything but regular files, symbolic
 // links and directories is an error.
 func Tree(ctx context.Context, dir string, o Options) ([]File, error) {
-	files, err := list(dir, o.Except)
+	files, err := list(dir, o.Only)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func Tree(ctx context.Context, dir string, o Options) ([]File, error) {
 }
 
 // list names the files of dir.
-func list(dir, except string) ([]File, error) {
+func list(dir string, only func(path string) bool) ([]File, error) {
 	var files []File
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -75,10 +75,10 @@ func list(dir, except string) ([]File, error) {
 		if err != nil {
 			return err
 		}
-		if name == except {
+		f := File{Path: filepath.ToSlash(name)}
+		if only != nil && !only(f.Path) {
 			return nil
 		}
-		f := File{Path: filepath.ToSlash(name)}
 		switch {
 		case e.Type().IsRegular():
 			info, err := e.Info()

@@ -55,7 +55,7 @@ func TestTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, workers := range []int{0, 1, 5} {
-		files, err := Tree(t.Context(), dir, Options{Workers: workers, Except: "manifest.pb"})
+		files, err := Tree(t.Context(), dir, Options{Workers: workers, Only: func(path string) bool { return path != "manifest.pb" }})
 		if err != nil {
 			t.Fatal(err)
 		}
