@@ -103,19 +103,14 @@ func ignoreClosed(err error) error {
 // guard is the monitor's side of a Guard.
 type guard struct {
 	parking *network.Parking
-	frozen  bool // by the user, before
+	frozen  bool    // by the user, before
+	command Process // who opened it; CRIU may hold it for longer
 }
 
 // serveGuard follows one checkpoint to its end.
 func (c *control) serveGuard(m *Monitor, conn *net.UnixConn, q request) {
-	g := &guard{frozen: q.Frozen}
-	c.mu.Lock()
-	busy := c.guard != nil
-	if !busy {
-		c.guard = g
-	}
-	c.mu.Unlock()
-	if busy {
+	g := &guard{frozen: q.Frozen, command: peer(conn)}
+	if !c.takeGuard(g) {
 		say(conn, errors.New("another checkpoint of it is under way"))
 		return
 	}
@@ -136,6 +131,45 @@ func (c *control) serveGuard(m *Monitor, conn *net.UnixConn, q request) {
 	if done {
 		say(conn, nil)
 	}
+}
+
+// orphanLimit is how long a checkpoint may live on whose command was killed.
+const orphanLimit = 10 * time.Second
+
+// takeGuard makes g the one guard. One whose command was killed is on its way
+// out, and waited for.
+func (c *control) takeGuard(g *guard) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	late := false
+	defer time.AfterFunc(orphanLimit, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		late = true
+		c.idle.Broadcast()
+	}).Stop()
+	for c.guard != nil {
+		if late || c.guard.command.Alive() {
+			return false
+		}
+		c.idle.Wait()
+	}
+	c.guard = g
+	return true
+}
+
+// peer is the process at the other end of a connection.
+func peer(conn *net.UnixConn) (p Process) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return p
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			p, _ = ProcessOf(int(cred.Pid))
+		}
+	})
+	return p
 }
 
 // follow hears what the checkpoint has to say, until Done or the end.
