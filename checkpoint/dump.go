@@ -431,8 +431,7 @@ func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
 	need := d.report.Needs
 	o = criu.DumpOptions{
 		Common: criu.Common{
-			Images: dir, Work: work, LogFile: "checkpoint.log", External: externalKeys(d.mounts),
-			NetworkLock: criu.LockSkip, ManageCgroups: criu.CgroupIgnore,
+			Images: dir, Work: work, LogFile: "checkpoint.log", External: externalKeys(d.mounts), NetworkLock: criu.LockSkip,
 			TCPEstablished: need.TCPEstablished, TCPClose: need.TCPClose, SkipInFlight: need.SkipInFlight,
 			FileLocks: need.FileLocks, ShellJob: need.ShellJob, ExtUnixSockets: need.ExtUnixSockets, LinkRemap: need.LinkRemap,
 			IrmapScanPaths: need.IrmapPaths, Extra: d.o.Extra, OrphanPTSMaster: d.spec.Process.Terminal,

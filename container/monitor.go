@@ -236,9 +236,6 @@ func (m *Monitor) NetNS() (*os.File, error) { <-m.named; return m.net, m.netErr 
 // Container is the container that the monitor is for.
 func (m *Monitor) Container() *Container { return m.c }
 
-// Spec is the container's configuration.
-func (m *Monitor) Spec() *specs.Spec { return m.spec }
-
 // SetNetwork changes how the container will meet the network. It must come
 // before Prepare.
 func (m *Monitor) SetNetwork(c network.Config) { m.c.State.Net = c }

@@ -30,9 +30,6 @@ func (r Root) containers() string { return filepath.Join(string(r), "containers"
 // Images is the directory of the image store.
 func (r Root) Images() string { return filepath.Join(string(r), "images") }
 
-// Network is the directory in which package network keeps its leases.
-func (r Root) Network() string { return filepath.Join(string(r), "network") }
-
 // Logs is the directory for CRIU's logs of a container. It is deleted with the
 // container, but not in it: a restore that failed leaves no container, and must
 // leave its log.

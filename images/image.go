@@ -1,7 +1,6 @@
 package images
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
-	"crucible/images/blake3"
 	"crucible/proto/frame"
 	"crucible/proto/imagepb"
 )
@@ -147,16 +145,6 @@ func (i *Image) CheckMachine(machine string) error {
 			Advice: "restore it on a machine of the same architecture"}
 	}
 	return nil
-}
-
-// Digest is the digest of the manifest's file, and with it of the whole image:
-// the manifest holds the digests of all other files.
-func (i *Image) Digest(ctx context.Context) ([blake3.Size]byte, error) {
-	b, err := os.ReadFile(filepath.Join(i.Dir(), Manifest))
-	if err != nil {
-		return [blake3.Size]byte{}, fmt.Errorf("image %s: %w", i.Ref(), err)
-	}
-	return blake3.Sum(b), ctx.Err()
 }
 
 // Store is the store that holds the image.

@@ -399,7 +399,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 	manifest := j.image.Manifest
 	o = criu.RestoreOptions{
 		Common: criu.Common{
-			Images: dir, Work: work, LogFile: "restore.log", NetworkLock: criu.LockSkip, ManageCgroups: criu.CgroupIgnore,
+			Images: dir, Work: work, LogFile: "restore.log", NetworkLock: criu.LockSkip,
 			TCPEstablished: true, TCPClose: j.a.TCPClose, FileLocks: true, ShellJob: manifest.Options["shell-job"] == "true",
 			ExtUnixSockets: manifest.Options["ext-unix-sk"] == "true", LazyPages: j.a.Lazy, Extra: j.a.Extra, OrphanPTSMaster: manifest.GetTraits().GetTerminal(),
 		},
@@ -414,7 +414,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 	if !j.a.Lazy {
 		return o, nil, closeAll, nil
 	}
-	loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, criu.LazyOptions{Images: dir, Work: work})
+	loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, dir, work)
 	if err != nil {
 		closeAll()
 		return o, nil, nil, err

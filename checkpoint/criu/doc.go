@@ -50,12 +50,10 @@
 //	          pre-resume          the tasks stand at their last instruction
 //	                              before they run
 //	          post-resume         they run
-//	lazy-pages, page-server       status-ready
 //
 // pre-dump comes before CRIU looks at the freezer (criu/seize.c), so a caller
 // can let CRIU get ready, and freeze then. CRIU needs some 0.6 ms from there
-// until it has seized the tasks. PreDump's own request, for pre-copy, tells
-// of nothing.
+// until it has seized the tasks.
 //
 // # The freezer
 //
@@ -65,13 +63,6 @@
 // When it lets them go, be it that they are left running or that something
 // failed, it freezes the group again first (criu/seize.c:
 // freezer_restore_state): the caller thaws. When it kills them it does not.
-//
-// # Statistics
-//
-// CRIU writes stats-dump into its work directory after the tasks were let go
-// or killed, and only if all went well; stats-restore before post-resume
-// (criu/stats.c, called from criu/cr-dump.c: cr_dump_finish and
-// criu/cr-restore.c: restore_root_task).
 //
 // # Killing CRIU
 //
@@ -89,10 +80,8 @@
 // So nothing here kills CRIU during a dump by itself: a cancelled context
 // is a no at the next event, upon which CRIU undoes everything, and the end
 // is waited for. There is no event while it writes memory, so that can take
-// as long as the dump would have. What makes it wait for another host is a
-// socket of the caller's (PageServer.FD), which the caller can shut down.
-// DumpOptions.KillAfter and Process.Kill are for who would rather lose the
-// tasks.
+// as long as the dump would have. Process.Kill is for who would rather lose
+// the tasks.
 //
 // A restore that is cancelled is given two seconds to undo what it did, and
 // then is killed with every task it has made: CRIU's process group, and the

@@ -40,7 +40,7 @@ func TestKillDuringDump(t *testing.T) {
 			}
 			return nil
 		}
-		_, err := p.Dump(t.Context(), DumpOptions{Common: Common{Images: images, LogLevel: 4},
+		_, err := p.Dump(t.Context(), DumpOptions{Common: Common{Images: images, logLevel: 4},
 			Pid: w.pid, LeaveRunning: true, FreezeCgroup: f.dir}, f.freezing(ready))
 		killer.Stop()
 		p.Close()

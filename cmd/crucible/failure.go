@@ -251,12 +251,11 @@ type hinter interface{ Hint() string }
 func explainCRIU(err error, f *failure) bool {
 	var failed *criu.Error
 	var missing *criu.NotFound
-	var old *criu.TooOld
 	var broken *criu.NotWorking
 	var address *network.AddressInUse
 	var port *network.PortInUse
 	switch {
-	case errors.As(err, &missing), errors.As(err, &old), errors.As(err, &broken):
+	case errors.As(err, &missing), errors.As(err, &broken):
 		f.Code = 7
 	case errors.As(err, &failed):
 		f.Log = failed.LogPath

@@ -52,12 +52,6 @@ func (id Identity) Become() error {
 	return nil
 }
 
-// SetCredentials is Identity.Become for a caller that loads its filter itself,
-// before it, and sets no_new_privs after it.
-func SetCredentials(p *specs.Process) error {
-	return Identity{User: p.User, Capabilities: p.Capabilities}.Become()
-}
-
 // SetNoNewPrivileges keeps every later execve of this thread from giving more
 // privileges than it has: no set-user-ID bit, no file capabilities.
 func SetNoNewPrivileges() error {

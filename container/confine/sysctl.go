@@ -16,9 +16,9 @@ type Private struct {
 	IPC, Network, User, UTS bool
 }
 
-// CheckSysctls says whether each sysctl belongs to a private namespace. All
+// checkSysctls says whether each sysctl belongs to a private namespace. All
 // others are the host's, and a container does not write them.
-func CheckSysctls(values map[string]string, private Private) error {
+func checkSysctls(values map[string]string, private Private) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		parts, err := sysctlParts(name)
 		if err != nil {
@@ -82,12 +82,12 @@ func sysctlNamespace(parts []string, private Private) (namespace string, own boo
 
 // WriteSysctls writes sysctls in the order of their names, from a thread in the
 // container's namespaces. It refuses those that belong to no namespace at all;
-// whether the namespace is the container's own only CheckSysctls can tell.
+// whether the namespace is the container's own only checkSysctls can tell.
 func WriteSysctls(values map[string]string) error {
 	if len(values) == 0 {
 		return nil
 	}
-	if err := CheckSysctls(values, Private{IPC: true, Network: true, User: true, UTS: true}); err != nil {
+	if err := checkSysctls(values, Private{IPC: true, Network: true, User: true, UTS: true}); err != nil {
 		return err
 	}
 	proc, err := OpenProc()

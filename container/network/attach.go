@@ -52,7 +52,7 @@ func (o Options) validate() error {
 }
 
 // An Attachment is what Attach made. As JSON it holds all that Detach,
-// Activate, Mute and Park need, in any process, also after a crash.
+// Activate and Park need, in any process, also after a crash.
 type Attachment struct {
 	Root    string `json:"root"`
 	Name    string `json:"name"`

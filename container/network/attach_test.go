@@ -54,7 +54,7 @@ func TestAttachNoneAndHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range []func(context.Context) error{a.Activate, a.Mute, a.Detach} {
+		for _, f := range []func(context.Context) error{a.Activate, a.Detach} {
 			if err := f(ctx); err != nil {
 				t.Errorf("mode %q: %v", m, err)
 			}
@@ -82,13 +82,6 @@ func TestQuiet(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustEcho(t, nil, a.Address.Addr().String()+":80")
-	if err := a.Mute(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if c, err := dialFrom(nil, a.Address.Addr().String()+":80"); err == nil {
-		c.Close()
-		t.Fatal("a muted container answered")
-	}
 }
 
 func TestAddresses(t *testing.T) {
@@ -350,7 +343,6 @@ func TestHostIsWhereTheCallerIs(t *testing.T) {
 		func() (err error) { p, err = a.Park(ctx); return err },
 		func() error { return p.Start(ctx) },
 		func() (err error) { _, err = p.Deliver(ctx, a); return err },
-		func() error { return a.Mute(ctx) },
 		func() error { return a.Activate(ctx) },
 		func() error {
 			listenIn(t, ns, "tcp4", ":80")

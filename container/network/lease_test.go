@@ -160,11 +160,6 @@ func FuzzMessages(f *testing.F) {
 	f.Add(newVeth(vethEnd{Name: "a"}, vethEnd{Name: "b"}).Serialize()[16:])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		parseLink(b)
-		inetSocket("tcp", b)
-		unixSocket(b)
-		packetSocketInfo(b)
-		netlinkSocket(b)
-		vsockSocket(b)
 		parseAlias(string(b))
 		for _, k := range []struct {
 			header   int
