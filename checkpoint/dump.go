@@ -139,10 +139,31 @@ func (d *dump) run(ctx context.Context) error {
 	// After a commit there is nothing to discard.
 	defer func() { _ = d.draft.Discard() }()
 	defer func() { _ = d.closeTrees() }()
-	if err := d.criu(ctx, p); err != nil {
+	err = d.criu(ctx, p)
+	if err != nil && d.image != nil {
+		err = d.unfinished(ctx, err)
+	}
+	if err != nil {
 		return errors.Join(err, d.goOn())
 	}
 	return d.after(ctx)
+}
+
+// endLimit is how long tasks that CRIU has killed may take to end.
+const endLimit = time.Second
+
+// unfinished decides what became of a checkpoint whose CRIU failed once the
+// image was whole, while it ended the tasks. Either there are no tasks any more,
+// and all is well, or the container goes on and there is no image.
+func (d *dump) unfinished(ctx context.Context, failure error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLimit)
+	defer cancel()
+	if d.c.AwaitInit(ctx) == nil {
+		return nil
+	}
+	err := d.o.Store.Remove(context.WithoutCancel(ctx), d.image.Ref())
+	d.image = nil
+	return errors.Join(failure, err)
 }
 
 // prepare does what must be there before the freeze, beside CRIU's own

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -95,6 +96,15 @@ func (c *Container) publish(draft string) error {
 		return err
 	}
 	return rename()
+}
+
+// SetConfig changes what a stopped container is started or restored from.
+func (c *Container) SetConfig(config []byte) error {
+	old, err := os.ReadFile(c.path("config.json"))
+	if err == nil && bytes.Equal(old, config) {
+		return nil
+	}
+	return writeFile(c.path("config.json"), config)
 }
 
 // Run starts the container as a child of the calling process and serves it
@@ -284,9 +294,15 @@ type DeleteOptions struct {
 
 // Delete removes a stopped container and all it kept; its images stay.
 func (c *Container) Delete(ctx context.Context, o DeleteOptions) error {
+	if err := c.Reload(); err != nil {
+		return err
+	}
 	status, err := c.Status()
 	if err != nil {
 		return err
+	}
+	if s := c.State; status == Stopped && s.Starting && s.Boot == bootID() && s.Monitor.Alive() {
+		return &StateError{Op: "delete", Name: c.Name, Is: Starting, Want: []Status{Stopped}}
 	}
 	if status != Stopped {
 		if !o.Force {
@@ -304,6 +320,11 @@ func (c *Container) Delete(ctx context.Context, o DeleteOptions) error {
 	}
 	if err := c.Recover(ctx); err != nil {
 		return err
+	}
+	if c.State.Starting && !c.State.Monitor.Alive() { // its maker, whom Recover leaves that to, is who deletes it
+		if err := c.takeDown(ctx); err != nil {
+			return err
+		}
 	}
 	if err := c.awaitSweep(ctx); err != nil {
 		return err

@@ -33,6 +33,7 @@ type Monitor struct {
 	netErr  error
 	group   *cgroup.Group
 	pid     int
+	loader  int // the process that brings its memory, see SetLoader
 	stdio   *stdio
 	control *control
 	socket  int      // to the init until it has become the program
@@ -167,9 +168,24 @@ func (m *Monitor) makeNetwork(ctx context.Context, o PrepareOptions) error {
 func (m *Monitor) Warnings() []network.Warning { return m.warnings }
 
 // claim records that this monitor is about to bring the container up, so that
-// another command can clean up should it be killed meanwhile.
-func (m *Monitor) claim() error {
-	return m.c.Update(func(s *State) { s.Starting, s.Monitor, s.Boot = true, Self(), bootID() })
+// another command can clean up should it be killed meanwhile. Of several that
+// try, one succeeds.
+func (m *Monitor) claim(op string) error {
+	unlock, err := m.c.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := m.c.load(); err != nil {
+		return err
+	}
+	if err := m.c.idle(op); err != nil {
+		return err
+	}
+	s := &m.c.State
+	m.former = s.Monitor
+	s.Starting, s.Monitor, s.Boot = true, Self(), bootID()
+	return m.c.save()
 }
 
 // Abort takes down what Prepare and Start made.
@@ -196,6 +212,7 @@ func (m *Monitor) Abort() {
 	m.stdio.close()
 	m.control.close()
 	m.unmount()
+	_ = m.c.bringLayerBack()
 	_ = m.c.Update(func(s *State) {
 		s.Starting = false
 		if m.former.Alive() { // it keeps parked frames still, for another try
@@ -239,6 +256,10 @@ func (m *Monitor) Container() *Container { return m.c }
 // SetNetwork changes how the container will meet the network. It must come
 // before Prepare.
 func (m *Monitor) SetNetwork(c network.Config) { m.c.State.Net = c }
+
+// SetLoader names our child that brings the container its memory page by page.
+// Without it the container would go on with wrong memory: it is ended with it.
+func (m *Monitor) SetLoader(pid int) { m.loader = pid }
 
 // SetImage says which image the container is restored from.
 func (m *Monitor) SetImage(ref string) { m.c.State.Image = ref }

@@ -53,6 +53,10 @@ func waitProcess(ctx context.Context, p Process) error {
 	return nil
 }
 
+// AwaitInit waits until the container's first process has ended, and with it
+// all the others.
+func (c *Container) AwaitInit(ctx context.Context) error { return waitProcess(ctx, c.State.Init) }
+
 // handles tells whether a process has a handler for a signal (SigCgt of
 // proc_pid_status(5)). When in doubt it does.
 func handles(pid int, sig unix.Signal) bool {
@@ -114,6 +118,11 @@ func (c *Container) takeDown(ctx context.Context) error {
 		_, err := network.Sweep(ctx, string(c.Root))
 		errs = append(errs, err)
 	}
+	if c.State.Starting {
+		errs = append(errs, c.bringLayerBack())
+	} else {
+		errs = append(errs, c.dropOldLayer())
+	}
 	code := UnknownExit
 	errs = append(errs, c.Update(func(s *State) {
 		if s.Recorded != Stopped {
@@ -153,6 +162,35 @@ func (c *Container) OpenUpper() (*os.File, error) {
 	}
 	return nil, fmt.Errorf("open the layer of container %s: %w", c.Name, err)
 }
+
+// oldLayer is where the layer of a stopped container is while another one,
+// from an image, takes its place.
+func (c *Container) oldLayer() string { return c.path("layer.old") }
+
+// SetLayerAside makes room for another layer. It is for good once the container
+// runs; Abort, or the next command after a monitor that was killed, undoes it.
+func (m *Monitor) SetLayerAside() error {
+	if err := m.c.dropOldLayer(); err != nil {
+		return err
+	}
+	if err := ignoreMissing(os.Rename(m.c.Layer(), m.c.oldLayer())); err != nil {
+		return fmt.Errorf("set the layer of container %s aside: %w", m.c.Name, err)
+	}
+	return nil
+}
+
+// bringLayerBack gives a container that was not restored its own layer again.
+func (c *Container) bringLayerBack() error {
+	if _, err := os.Lstat(c.oldLayer()); err != nil {
+		return ignoreMissing(err)
+	}
+	if err := os.RemoveAll(c.Layer()); err != nil {
+		return err
+	}
+	return os.Rename(c.oldLayer(), c.Layer())
+}
+
+func (c *Container) dropOldLayer() error { return os.RemoveAll(c.oldLayer()) }
 
 // RootDir opens the container's root directory as its processes see it.
 func (c *Container) RootDir() (*os.File, error) {

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -40,7 +41,18 @@ func (m *Monitor) wait(status *unix.WaitStatus) error {
 		if err != nil || got == m.pid {
 			return err
 		}
+		if got == m.loader && *status != 0 {
+			fmt.Fprintf(os.Stderr, "monitor: the loader of its memory failed (%s): the container is ended\n", describe(*status))
+			_ = unix.Kill(m.pid, unix.SIGKILL)
+		}
 	}
+}
+
+func describe(s unix.WaitStatus) string {
+	if s.Signaled() {
+		return unix.SignalName(s.Signal())
+	}
+	return fmt.Sprintf("exit status %d", s.ExitStatus())
 }
 
 // exitCode is the shell's: what the program returned, or 128 + signal.

@@ -230,6 +230,25 @@ func (c *Container) Status() (Status, error) {
 	return Running, nil
 }
 
+// Starting is what a container is said to be that a monitor is bringing up.
+const Starting Status = "being started"
+
+// idle returns a *StateError unless the container, whose state has just been
+// read, is stopped and nobody is bringing it up. A created one is still to be started.
+func (c *Container) idle(op string) error {
+	is, err := c.Status()
+	if err != nil {
+		return err
+	}
+	if s := c.State; s.Starting && s.Boot == bootID() && s.Monitor.Alive() && s.Monitor != Self() {
+		is = Starting
+	}
+	if is != Stopped {
+		return &StateError{Op: op, Name: c.Name, Is: is, Want: []Status{Stopped}}
+	}
+	return nil
+}
+
 // Require returns a *StateError unless the container is in one of the states.
 func (c *Container) Require(op string, want ...Status) (Status, error) {
 	is, err := c.Status()

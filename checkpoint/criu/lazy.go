@@ -15,14 +15,15 @@ import (
 // memory, page by page as it is touched and all the rest in between, and
 // ends when the program has all of it.
 //
-// It is not tied to the caller's life: a program whose loader is killed
-// hangs at the first page it lacks.
+// It is not tied to the caller's life. A program whose loader is killed or fails
+// goes on without the pages that it lacks, and must be ended.
 type Loader struct{ process *os.Process }
 
 // LazyPages starts a loader that takes the pages from the images, and returns
 // when it listens, so that a restore with LazyPages and the same directory for
-// the log finds it. The context is for the start only.
-func (c *CRIU) LazyPages(ctx context.Context, images, work *os.File) (*Loader, error) {
+// the log finds it. The context is for the start only. The loader keeps hold open
+// for as long as it lives.
+func (c *CRIU) LazyPages(ctx context.Context, images, work, hold *os.File) (*Loader, error) {
 	ready, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("criu lazy-pages: %w", err)
@@ -43,7 +44,7 @@ func (c *CRIU) LazyPages(ctx context.Context, images, work *os.File) (*Loader, e
 		"-o", log.LogFile, "-v2", "--status-fd", "5")
 	cmd.Env = environment()
 	cmd.Stderr = stderr
-	cmd.ExtraFiles = []*os.File{images, work, theirs}
+	cmd.ExtraFiles = []*os.File{images, work, theirs, hold}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, startError(c.Path, err)
@@ -85,6 +86,9 @@ func awaitReady(ctx context.Context, ready *os.File) error {
 type errNotReady struct{}
 
 func (errNotReady) Error() string { return "it ended before it was ready" }
+
+// Pid is the loader's process id.
+func (l *Loader) Pid() int { return l.process.Pid }
 
 // Kill ends the loader. The program that it serves is lost, unless it has
 // all of its pages.

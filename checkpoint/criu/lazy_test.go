@@ -17,7 +17,7 @@ func TestLazyPages(t *testing.T) {
 	o, _, beats := restoreFrom(t, c, "memory:48")
 	work := openDir(t, t.TempDir())
 	o.Work, o.LazyPages = work, true
-	loader, err := c.LazyPages(t.Context(), o.Images, work)
+	loader, err := c.LazyPages(t.Context(), o.Images, work, nil)
 	fatal(t, err)
 	before := load(beats, 0)
 	res, err := start(t, c, StartOptions{}).Restore(t.Context(), o, nil)
@@ -42,7 +42,7 @@ func TestLazyPages(t *testing.T) {
 func TestLazyPagesErrors(t *testing.T) {
 	c := theCRIU(t)
 	empty := openDir(t, t.TempDir())
-	_, err := c.LazyPages(t.Context(), empty, empty)
+	_, err := c.LazyPages(t.Context(), empty, empty, nil)
 	var e *Error
 	if !errors.As(err, &e) || e.Op != "lazy-pages" || e.Cause == "" {
 		t.Errorf("an empty directory: %v", err)
@@ -55,7 +55,7 @@ func TestLazyPagesContext(t *testing.T) {
 	c := theCRIU(t)
 	o, _, _ := restoreFrom(t, c, "memory:1")
 	ctx, cancel := context.WithCancel(t.Context())
-	loader, err := c.LazyPages(ctx, o.Images, o.Images)
+	loader, err := c.LazyPages(ctx, o.Images, o.Images, nil)
 	if err != nil {
 		t.Skip(err)
 	}

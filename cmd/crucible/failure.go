@@ -205,6 +205,8 @@ func bundleHint(e *container.BundleError) string {
 
 func stateHint(e *container.StateError) string {
 	switch {
+	case e.Is == container.Starting:
+		return "another command is bringing it up right now: `crucible list` shows what becomes of it"
 	case e.Op == "delete":
 		return "`crucible delete -f " + e.Name + "` stops it first"
 	case e.Op == "restore":

@@ -173,11 +173,11 @@ func verify(ctx context.Context, store images.Store, ref string) (*verdict, erro
 	if err != nil {
 		return nil, err
 	}
-	release, err := i.Hold()
+	hold, err := i.Hold()
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer hold.Close()
 	start := time.Now()
 	err = i.Verify(ctx, images.VerifyOptions{})
 	if err != nil && !errors.Is(err, images.Damaged) {
