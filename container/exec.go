@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -65,7 +64,7 @@ func (c *Container) exec(ctx context.Context, o ExecOptions) (*Exec, error) {
 	}
 	defer ours.Close()
 	x := &Exec{}
-	files, err := x.pipes(c, o.Terminal)
+	files, err := x.pipes(o.Terminal)
 	defer closeAll(append(files, theirs))
 	if err != nil {
 		return nil, err
@@ -145,18 +144,17 @@ func (c *Container) execConfig(o ExecOptions) ([]byte, error) {
 }
 
 // pipes makes the program's standard streams: pipes of its own, so that no
-// descriptor of ours, and least of all our terminal, is seen inside.
-func (x *Exec) pipes(c *Container, terminal bool) (theirs []*os.File, err error) {
-	if terminal {
-		null, err := os.OpenFile("/proc/"+strconv.Itoa(c.State.Init.Pid)+"/root/dev/null", os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		return []*os.File{null, null, null}, nil
-	}
+// descriptor of ours, and least of all our terminal, is seen inside. Where a
+// terminal takes their place, the one that holds it is a pipe, too: what lies
+// at a name in the container is for the container to choose, and a link there
+// would have us open, and hand in, a file of the host.
+func (x *Exec) pipes(terminal bool) (theirs []*os.File, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
+	}
+	if terminal {
+		return []*os.File{r, w, w}, nil
 	}
 	x.stdin, theirs = w, []*os.File{r}
 	for range 2 {

@@ -21,6 +21,7 @@ const program = "/bin/program"
 func hostile(job string) int {
 	jobs := map[string]func(argument string) error{
 		"linger": linger, "steal": steal, "look": look, "cwd": cwd, "descriptors": descriptors, "confinement": showConfinement,
+		"relink": relink, "watch": watch, "cover": cover, "terminal": showTerminal, "device": openDevice,
 	}
 	name, argument, _ := strings.Cut(strings.TrimPrefix(job, jobPrefix), ":")
 	do := jobs[name]
