@@ -21,7 +21,7 @@ const program = "/bin/program"
 func hostile(job string) int {
 	jobs := map[string]func(argument string) error{
 		"linger": linger, "steal": steal, "look": look, "cwd": cwd, "descriptors": descriptors, "confinement": showConfinement,
-		"relink": relink, "watch": watch, "cover": cover, "terminal": showTerminal, "device": openDevice,
+		"relink": relink, "watch": watch, "cover": cover, "terminal": showTerminal, "device": openDevice, "open": openPaths,
 	}
 	name, argument, _ := strings.Cut(strings.TrimPrefix(job, jobPrefix), ":")
 	do := jobs[name]

@@ -147,11 +147,19 @@ func openDevice(device string) error {
 	if err := unix.Mknod(node, kind|0o666, int(unix.Mkdev(major, minor))); err != nil {
 		return &os.PathError{Op: "mknod", Path: node, Err: err}
 	}
-	fd, err := unix.Open(node, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		fmt.Println("open:", err)
-		return nil
+	return openPaths(node)
+}
+
+// openPaths opens what is there, and tells whether it could.
+func openPaths(paths string) error {
+	for _, path := range strings.Split(paths, ",") {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			fmt.Println("open:", err)
+			continue
+		}
+		fmt.Println("opened")
+		unix.Close(fd)
 	}
-	fmt.Println("opened")
-	return unix.Close(fd)
+	return nil
 }
