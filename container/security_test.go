@@ -2,7 +2,6 @@ package container_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,48 +20,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
-
-func digest(t *testing.T) [sha256.Size]byte {
-	t.Helper()
-	data, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sha256.Sum256(data)
-}
-
-// CVE-2019-5736: an image whose program is /proc/self/exe has us execute
-// ourselves inside, where root takes hold of the executable, waits until
-// nobody runs it any more, and writes to it.
-func TestOurExecutableCannotBeOverwritten(t *testing.T) {
-	for _, users := range []string{"", "auto"} {
-		t.Run("userns="+users, func(t *testing.T) {
-			dir := image(t)
-			if err := os.Symlink("/proc/self/exe", dir+"/bin/bait"); err != nil {
-				t.Fatal(err)
-			}
-			c := create(t, container.RunOptions{Rootfs: dir, CapAdd: []string{"SYS_PTRACE"}, UserNS: users}, "linger", nil)
-			if err := c.Launch(t.Context(), false, true); err != nil {
-				t.Fatal(err)
-			}
-			before := digest(t)
-			pid, endVictim := execute(t, c, "/bin/bait", "linger")
-			holding, endThief := execute(t, c, program, "steal:"+pid)
-			if holding != "holding" {
-				t.Fatalf("thief said %q", holding)
-			}
-			if out, status := endVictim(); status != 0 {
-				t.Errorf("victim ended with %d: %s", status, out)
-			}
-			if out, status := endThief(); status != 0 || !strings.Contains(out, "read-only file system") {
-				t.Errorf("thief ended with %d: %s", status, out)
-			}
-			if digest(t) != before {
-				t.Error("our executable has changed")
-			}
-		})
-	}
-}
 
 // CVE-2024-21626: the working directory is a descriptor that we left open, so
 // that the program starts in the host's root.
