@@ -51,6 +51,11 @@ func watch(string) error {
 			if !stopped[pid] {
 				stopped[pid] = unix.Kill(pid, unix.SIGSTOP) == nil
 			}
+			if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+				_, rights, _ := strings.Cut(string(status), "CapPrm:\t")
+				rights, _, _ = strings.Cut(rights, "\n")
+				seen["rights "+rights] = true
+			}
 			fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 			for _, fd := range fds {
 				if what := descriptor(fd); what != "" {

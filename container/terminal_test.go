@@ -3,6 +3,7 @@ package container_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -64,11 +65,19 @@ func TestNullDeviceIsNotOpenedFromOutside(t *testing.T) {
 	if status != 0 || !strings.Contains(held, "pipe\n") || !strings.Contains(held, "/dev/pts/0\n") {
 		t.Errorf("saw too little, status %d: %s", status, held)
 	}
+	if !strings.Contains(held, "rights ") {
+		t.Errorf("saw no capabilities: %s", held)
+	}
 	// The executable, which is sealed, is known by no name in the container.
 	sealed := "foreign /" + filepath.Base(os.Args[0])
 	for _, what := range strings.Split(held, "\n") {
 		if strings.HasPrefix(what, "foreign ") && what != sealed {
 			t.Errorf("held in the container: %s", what)
+		}
+		// Who may trace it, as this container's programs may, has the same.
+		var rights uint64
+		if _, err := fmt.Sscanf(what, "rights %x", &rights); err == nil && rights&(1<<unix.CAP_SYS_ADMIN|1<<unix.CAP_SYS_MODULE|1<<unix.CAP_DAC_READ_SEARCH) != 0 {
+			t.Errorf("capabilities %x were held in the container", rights)
 		}
 	}
 }
