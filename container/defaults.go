@@ -141,7 +141,11 @@ func hostSubmounts() ([]string, error) {
 	return paths, nil
 }
 
+// setDevices gives the container the devices that were asked for. No other can
+// be opened than those and the default ones, whatever node is made by a program
+// that may (CAP_MKNOD), or lies in an image or a volume.
 func setDevices(spec *specs.Spec, o RunOptions) error {
+	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	for _, path := range o.Devices {
 		var st unix.Stat_t
 		if err := unix.Stat(path, &st); err != nil {
@@ -159,6 +163,8 @@ func setDevices(spec *specs.Spec, o RunOptions) error {
 		mode := os.FileMode(st.Mode & 0o777)
 		major, minor := int64(unix.Major(uint64(st.Rdev))), int64(unix.Minor(uint64(st.Rdev)))
 		spec.Linux.Devices = append(spec.Linux.Devices, specs.LinuxDevice{Path: path, Type: kind, Major: major, Minor: minor, FileMode: &mode})
+		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: kind, Major: &major, Minor: &minor, Access: "rwm"})
 	}
+	spec.Linux.Resources.Devices = rules
 	return nil
 }

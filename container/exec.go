@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -59,25 +58,33 @@ func (c *Container) exec(ctx context.Context, o ExecOptions) (*Exec, error) {
 	if err != nil {
 		return nil, err
 	}
+	needs, err := config.needs()
+	if err != nil {
+		return nil, err
+	}
+	message, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
 	ours, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
 	defer ours.Close()
 	x := &Exec{}
-	files, err := x.pipes(c, o.Terminal)
+	files, err := x.pipes(o.Terminal)
 	defer closeAll(append(files, theirs))
 	if err != nil {
 		return nil, err
 	}
-	if err := c.enter(ctx, x, append(files, theirs)); err != nil {
+	if err := c.enter(ctx, x, needs, append(files, theirs)); err != nil {
 		x.Close()
 		return nil, err
 	}
 	closeAll(append(files, theirs))
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(int(ours.Fd()), unix.SHUT_RDWR) })
 	defer stop()
-	if _, err = ours.Write(config); err == nil {
+	if _, err = ours.Write(message); err == nil {
 		x.master, err = hearInit(int(ours.Fd()), false)
 	}
 	if err != nil {
@@ -90,7 +97,7 @@ func (c *Container) exec(ctx context.Context, o ExecOptions) (*Exec, error) {
 
 // enter starts the sealed crucible in the container's namespaces, to become
 // the program.
-func (c *Container) enter(ctx context.Context, x *Exec, files []*os.File) error {
+func (c *Container) enter(ctx context.Context, x *Exec, needs uint64, files []*os.File) error {
 	g, err := c.Group()
 	if err != nil {
 		return err
@@ -104,7 +111,8 @@ func (c *Container) enter(ctx context.Context, x *Exec, files []*os.File) error 
 	// moment; with v2 it is moved there before it executes anything.
 	return g.Start(func(v2 *os.File) (int, error) {
 		options := fork.Options{
-			Target: c.State.Init.Pid, Exe: exe, Args: []string{initName}, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: files,
+			Target: c.State.Init.Pid, Exe: exe, Args: []string{initName}, Env: []string{"GOMAXPROCS=1", "GOGC=off"},
+			Capabilities: needs, Files: files,
 		}
 		if v2 != nil {
 			options.Place = g.Add
@@ -115,7 +123,24 @@ func (c *Container) enter(ctx context.Context, x *Exec, files []*os.File) error 
 	})
 }
 
-func (c *Container) execConfig(o ExecOptions) ([]byte, error) {
+// needs are the capabilities for a program that exec starts. The process that
+// becomes it is seen in the container, and one with CAP_SYS_PTRACE may do with
+// it as it likes: it has nothing that it can do without.
+func (c *initConfig) needs() (uint64, error) {
+	p := c.Process
+	id := confine.Identity{Capabilities: p.Capabilities, NoNewPrivileges: p.NoNewPrivileges, Filter: c.Seccomp}
+	needs, err := id.Needs()
+	needs |= 1 << unix.CAP_DAC_OVERRIDE // the working directory is entered as root
+	if p.Terminal {
+		needs |= 1 << unix.CAP_CHOWN
+	}
+	if len(p.Rlimits) > 0 {
+		needs |= 1 << unix.CAP_SYS_RESOURCE
+	}
+	return needs, err
+}
+
+func (c *Container) execConfig(o ExecOptions) (*initConfig, error) {
 	spec, err := c.Spec()
 	if err != nil {
 		return nil, err
@@ -141,22 +166,21 @@ func (c *Container) execConfig(o ExecOptions) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return json.Marshal(config)
+	return config, nil
 }
 
 // pipes makes the program's standard streams: pipes of its own, so that no
-// descriptor of ours, and least of all our terminal, is seen inside.
-func (x *Exec) pipes(c *Container, terminal bool) (theirs []*os.File, err error) {
-	if terminal {
-		null, err := os.OpenFile("/proc/"+strconv.Itoa(c.State.Init.Pid)+"/root/dev/null", os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		return []*os.File{null, null, null}, nil
-	}
+// descriptor of ours, and least of all our terminal, is seen inside. Where a
+// terminal takes their place, the one that holds it is a pipe, too: what lies
+// at a name in the container is for the container to choose, and a link there
+// would have us open, and hand in, a file of the host.
+func (x *Exec) pipes(terminal bool) (theirs []*os.File, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
+	}
+	if terminal {
+		return []*os.File{r, w, w}, nil
 	}
 	x.stdin, theirs = w, []*os.File{r}
 	for range 2 {

@@ -198,21 +198,9 @@ func (in *inside) openStdio() error {
 // openTerminal opens a terminal of the container's own devpts, makes it the
 // controlling one, and hands its master to the monitor.
 func (in *inside) openTerminal() error {
-	pts, err := unix.Open("/dev/pts", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	master, err := openMaster()
 	if err != nil {
-		return &os.PathError{Op: "open", Path: "/dev/pts", Err: err}
-	}
-	defer unix.Close(pts)
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(pts, &fs); err != nil {
 		return err
-	}
-	if fs.Type != unix.DEVPTS_SUPER_MAGIC {
-		return errors.New("/dev/pts is not a devpts file system; mount one there")
-	}
-	master, err := unix.Openat(pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: "/dev/pts/ptmx", Err: err}
 	}
 	defer unix.Close(master)
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
@@ -239,6 +227,48 @@ func (in *inside) openTerminal() error {
 		if err := unix.Dup3(slave, fd, 0); err != nil && fd != slave {
 			return err
 		}
+	}
+	return nil
+}
+
+// openMaster makes a terminal of the devpts at /dev/pts. An image, or a program
+// in the container, may have put anything there (CVE-2025-52565): what counts
+// is what was opened.
+func openMaster() (int, error) {
+	pts, err := unix.Open("/dev/pts", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: "/dev/pts", Err: err}
+	}
+	defer unix.Close(pts)
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(pts, &fs); err != nil {
+		return -1, os.NewSyscallError("fstatfs", err)
+	}
+	if fs.Type != unix.DEVPTS_SUPER_MAGIC {
+		return -1, errors.New("/dev/pts is not a devpts file system; mount one there")
+	}
+	master, err := unix.Openat(pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: "/dev/pts/ptmx", Err: err}
+	}
+	if err := isMaster(master, pts); err != nil {
+		unix.Close(master)
+		return -1, err
+	}
+	return master, nil
+}
+
+// isMaster says whether a file is the ptmx of a devpts, and not something that
+// is mounted over it.
+func isMaster(master, pts int) error {
+	var st, fs unix.Stat_t
+	if err := errors.Join(unix.Fstat(master, &st), unix.Fstat(pts, &fs)); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	rdev := uint64(st.Rdev) // uint32 on some architectures
+	// Documentation/admin-guide/devices.txt: 5 char, 2 = /dev/ptmx
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || unix.Major(rdev) != 5 || unix.Minor(rdev) != 2 || st.Dev != fs.Dev {
+		return errors.New("/dev/pts/ptmx is not the terminal multiplexer of the devpts there")
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func (m *Monitor) makeMounts(o PrepareOptions) error {
 			return err
 		}
 	}
-	if err := m.openStdio(); err != nil {
+	if err := m.openStdio(dir); err != nil {
 		return err
 	}
 	if m.spec.Root.Readonly {

@@ -48,7 +48,7 @@ func (o *defineOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.Hostname, "hostname", "", "host name (default: the container's name)")
 	f.StringArrayVarP(&o.Volumes, "volume", "v", nil, "show a file or directory of the host: SOURCE:TARGET[:ro]")
 	f.StringArrayVar(&o.Tmpfs, "tmpfs", nil, "mount a tmpfs: TARGET[:OPTIONS]")
-	f.StringArrayVar(&o.Devices, "device", nil, "give it a device node of the host")
+	f.StringArrayVar(&o.Devices, "device", nil, "give it a device of the host: no other than the usual ones (null, tty, ...) can be opened")
 	f.StringVar(&o.net, "net", "none", "network: none, host, or bridge[=NAME]")
 	f.StringVar(&o.address, "ip", "", "address on the bridge: A.B.C.D[/N] (default: a free one)")
 	f.StringArrayVarP(&o.publish, "publish", "p", nil, "forward a port of the host: [ADDRESS:]PORT:PORT[/udp]")

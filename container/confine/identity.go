@@ -52,6 +52,21 @@ func (id Identity) Become() error {
 	return nil
 }
 
+// Needs are the capabilities, a bit each, that Become and Exec need: those of
+// the program, and what the way there takes.
+func (id Identity) Needs() (uint64, error) {
+	want, err := parseCapabilities(id.Capabilities)
+	if err != nil {
+		return 0, fmt.Errorf("capabilities: %w", err)
+	}
+	needs := want.bounding | want.permitted | want.inheritable |
+		1<<unix.CAP_SETPCAP | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	if id.Filter != nil && !id.NoNewPrivileges {
+		needs |= 1 << unix.CAP_SYS_ADMIN
+	}
+	return uint64(needs), nil
+}
+
 // SetNoNewPrivileges keeps every later execve of this thread from giving more
 // privileges than it has: no set-user-ID bit, no file capabilities.
 func SetNoNewPrivileges() error {

@@ -29,6 +29,9 @@ type Options struct {
 	Exe  *os.File
 	Args []string
 	Env  []string
+	// Capabilities, a bit each, are all that the child has, at most. Zero:
+	// those that we have. Whoever may trace it inside has them, too.
+	Capabilities uint64
 	// Files become descriptors 0, 1, 2 and so on. No other is passed on.
 	Files []*os.File
 	// Place is called when the child exists, before it executes anything: to
@@ -161,7 +164,7 @@ func newScout(o *Options) (s *scout, ours *os.File, err error) {
 	if o.Exe == nil || len(o.Args) == 0 {
 		return nil, nil, errors.New("nothing to execute")
 	}
-	s = &scout{empty: new(byte)}
+	s = &scout{empty: new(byte), keep: o.Capabilities}
 	if s.argv, err = syscall.SlicePtrFromStrings(o.Args); err != nil {
 		return nil, nil, fmt.Errorf("arguments: %w", err)
 	}

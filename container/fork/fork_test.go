@@ -76,6 +76,40 @@ func TestInto(t *testing.T) {
 	}
 }
 
+// Neither the child nor what it executes has more than it was to keep.
+func TestCapabilities(t *testing.T) {
+	testenv.Root(t)
+	const keep = 1<<unix.CAP_SETPCAP | 1<<unix.CAP_CHOWN | 1<<unix.CAP_BPF
+	for name, flags := range map[string]uintptr{"host's": everything, "user namespace": everything | unix.CLONE_NEWUSER} {
+		t.Run(name, func(t *testing.T) {
+			p, err := start(t, Options{Target: target(t, flags), Capabilities: keep, Exe: self(t), Args: []string{"a"},
+				Env: []string{helperEnv + "=report"}, Place: func(pid int) error {
+					checkCapabilities(t, pid, "before the execve", keep)
+					return nil
+				}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.report(t)
+			checkCapabilities(t, p.pid, "after it", keep)
+			p.end(t)
+		})
+	}
+}
+
+func checkCapabilities(t *testing.T, pid int, when string, want uint64) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []string{"CapPrm", "CapEff", "CapBnd"} {
+		if line := fmt.Sprintf("%s:\t%016x\n", set, want); !strings.Contains(string(status), line) {
+			t.Errorf("%s: no %q in\n%s", when, line, status)
+		}
+	}
+}
+
 // A network namespace that belongs to the host, around a user namespace: the
 // shape of every container here.
 func TestForeignNetwork(t *testing.T) {
