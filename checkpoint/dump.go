@@ -227,6 +227,7 @@ func (d *dump) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.report.Findings = append(lostMask(d.mounts), d.report.Findings...)
 	var blocking []preflight.Finding
 	for _, f := range d.report.Findings {
 		if f.Blocks {

@@ -92,7 +92,7 @@ func (m *Monitor) makeMounts(o PrepareOptions) error {
 		return err
 	}
 	if o.Fill != nil {
-		if err := m.makeEmpty(dir); err != nil {
+		if err := errors.Join(m.makeEmpty(dir), m.makeNull(dir)); err != nil {
 			return err
 		}
 	}
@@ -116,6 +116,32 @@ func (m *Monitor) makeEmpty(dir *os.File) error {
 		Type: "bind", Source: m.c.Root.Empty(), Target: "/" + EmptyPlace,
 		Flags: unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC,
 	}.Apply(dir)
+}
+
+// NullPlace is where Places has the null device that masks files.
+const NullPlace = "null"
+
+// makeNull finds the null device in the container's /dev. Where the container
+// has put something else in its place, or nothing, there is one of our own.
+func (m *Monitor) makeNull(dir *os.File) error {
+	device := int(unix.Mkdev(1, 3))
+	var st unix.Stat_t
+	path := filepath.Join(m.places["/dev"], "null")
+	err := unix.Lstat(path, &st)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && int(st.Rdev) == device && m.places["/dev"] != "" {
+		m.places[NullPlace] = path
+		return nil
+	}
+	path = filepath.Join(dir.Name(), NullPlace, "null")
+	m.places[NullPlace] = path
+	own := mount.Mount{Type: "tmpfs", Target: "/" + NullPlace, Flags: unix.MS_NOSUID | unix.MS_NOEXEC, Data: "mode=755,size=4k"}
+	if err := own.Apply(dir); err != nil {
+		return err
+	}
+	if err := unix.Mknod(path, unix.S_IFCHR|0o666, device); err != nil {
+		return &os.PathError{Op: "mknod", Path: path, Err: err}
+	}
+	return unix.Chmod(path, 0o666)
 }
 
 // Places tells where the mounts that were made outside are, by their targets:
