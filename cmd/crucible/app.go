@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"crucible/checkpoint/criu"
@@ -40,6 +42,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	c, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.json {
+		a.json = wantsJSON(root, args)
+	}
 	return a.report(ctx, c, err)
 }
 
@@ -53,6 +58,11 @@ directory, and restores it into fresh namespaces.
   crucible run --name web -d -- python3 -m http.server
   crucible checkpoint web
   crucible restore web
+
+With --json a command prints data: an object, or a list where there may be many;
+logs prints an object for each line. Commands that change containers print what
+list prints of them, and "deleted" as the status of one that is gone. An error is
+an object on standard error: error, hint, log and exitCode.
 
 Exit status: 0 success, 1 failure, 2 wrong usage, 3 no such container or image,
 4 wrong state, 5 name, address or port taken, 6 unusable image, 7 CRIU or a
@@ -163,8 +173,30 @@ func (a *app) print(asJSON bool, value any, text func() error) error {
 }
 
 // jsonFlag gives a command --json.
-func (a *app) jsonFlag(c *cobra.Command) {
-	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+func (a *app) jsonFlag(c *cobra.Command) { a.jsonFlagFor(c, "print JSON") }
+
+// jsonFlagFor is for a command whose output is not all ours.
+func (a *app) jsonFlagFor(c *cobra.Command, what string) {
+	c.Flags().BoolVar(&a.json, "json", false, what)
+}
+
+// wantsJSON tells whether a command line that cannot be parsed asks for JSON,
+// before or behind what is wrong with it.
+func wantsJSON(root *cobra.Command, args []string) bool {
+	c, rest, _ := root.Find(args)
+	flags := c.Flags()
+	if flags.Lookup("json") == nil { // what has nothing to print fails all the same
+		flags.Bool("json", false, "")
+	}
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	yes := false
+	_ = flags.ParseAll(rest, func(f *pflag.Flag, value string) error {
+		if f.Name == "json" {
+			yes, _ = strconv.ParseBool(value)
+		}
+		return nil
+	})
+	return yes
 }
 
 func (a *app) interactive() bool { return term.IsTerminal(int(a.stdin.Fd())) }
@@ -186,19 +218,53 @@ func (a *app) containerNames(many bool) func(*cobra.Command, []string, string) (
 	}
 }
 
-// each runs a function for all names and goes on after a failure.
+// change runs a function for one container and prints what has become of it.
+func (a *app) change(ctx context.Context, name string, do func(*container.Container) error) error {
+	c, err := a.open(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := do(c); err != nil {
+		return err
+	}
+	return a.printChanged(c)
+}
+
+// printChanged prints a container's name, or its row as JSON.
+func (a *app) printChanged(c *container.Container) error {
+	if !a.json {
+		_, err := fmt.Fprintln(a.stdout, c.Name)
+		return err
+	}
+	r, err := rowAfter(c)
+	if err != nil {
+		return err
+	}
+	return a.print(true, r, nil)
+}
+
+// each runs a function for all names and goes on after a failure. It prints
+// the names of those that it did not fail for, or a list of their rows.
 func (a *app) each(ctx context.Context, names []string, do func(*container.Container) error) error {
 	var errs []error
+	rows := []row{}
 	for _, name := range names {
 		c, err := a.open(ctx, name)
 		if err == nil {
 			err = do(c)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			errs = append(errs, err)
-		} else if !a.json {
+		case a.json:
+			r, err := rowAfter(c)
+			rows, errs = append(rows, r), append(errs, err)
+		default:
 			fmt.Fprintln(a.stdout, name)
 		}
+	}
+	if a.json {
+		errs = append(errs, a.print(true, rows, nil))
 	}
 	return errors.Join(errs...)
 }

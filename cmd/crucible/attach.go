@@ -33,6 +33,7 @@ exit status is the container's. On a terminal Ctrl-P Ctrl-Q leaves it running.`,
 		},
 	}
 	c.Flags().BoolVar(&noInput, "no-stdin", false, "send nothing")
+	a.jsonFlagFor(c, "print errors of crucible as JSON")
 	return c
 }
 

@@ -45,6 +45,7 @@ a program runs in it.`,
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "set a variable: KEY=VALUE")
 	f.StringVarP(&o.Cwd, "workdir", "w", "", "working directory")
 	f.StringVarP(&o.User, "user", "u", "", "run as UID[:GID]")
+	a.jsonFlagFor(c, "print errors of crucible as JSON")
 	f.SetInterspersed(false)
 	return c
 }

@@ -211,42 +211,64 @@ Exit status: 0 success, 3 no such image, 6 an image is in use.`,
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "remove all images of the containers NAME")
+	a.jsonFlag(c)
 	return c
+}
+
+// removal is an image in the answer of `crucible image rm --json`.
+type removal struct {
+	Image  string `json:"image"`
+	Status string `json:"status"` // "removed"
 }
 
 func runImageRemove(c *cobra.Command, a *app, args []string, all bool) error {
 	store := a.images()
+	refs, err := toRemove(store, args, all)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	removed := []removal{}
+	for _, ref := range refs {
+		err := store.Remove(c.Context(), ref)
+		if err == nil {
+			removed = append(removed, removal{ref, "removed"})
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(a.print(a.json, removed, func() error {
+		for _, r := range removed {
+			fmt.Fprintln(a.stdout, r.Image)
+		}
+		return nil
+	}), errors.Join(errs...))
+}
+
+// toRemove are the images that arguments of `crucible image rm` name.
+func toRemove(store images.Store, args []string, all bool) ([]string, error) {
 	var refs []string
 	for _, arg := range args {
 		r, err := images.ParseRef(arg)
 		switch {
 		case err != nil:
-			return &usageError{err}
+			return nil, &usageError{err}
 		case all == (r.Number != 0):
-			return misuse("remove image %s: say which one, NAME@N, or --all NAME", arg)
+			return nil, misuse("remove image %s: say which one, NAME@N, or --all NAME", arg)
 		case !all:
 			refs = append(refs, arg)
 			continue
 		}
 		if _, err := store.Open(arg); errors.Is(err, images.NotFound) {
-			return err
+			return nil, err
 		}
 		numbers, err := store.Numbers(r.Name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		// The newest first: an image builds on older ones.
 		for n := len(numbers) - 1; n >= 0; n-- {
 			refs = append(refs, images.Ref{Name: r.Name, Number: numbers[n]}.String())
 		}
 	}
-	var errs []error
-	for _, ref := range refs {
-		err := store.Remove(c.Context(), ref)
-		if err == nil {
-			fmt.Fprintln(a.stdout, ref)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return refs, nil
 }

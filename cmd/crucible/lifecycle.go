@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -38,11 +39,11 @@ func newCreateCommand(a *app) *cobra.Command {
 				discard(box)
 				return err
 			}
-			fmt.Fprintln(a.stdout, box.Name)
-			return nil
+			return a.printChanged(box)
 		},
 	}
 	o.addFlags(c)
+	a.jsonFlag(c)
 	c.Flags().SetInterspersed(false)
 	return c
 }
@@ -62,6 +63,7 @@ func newStartCommand(a *app) *cobra.Command {
 			return a.each(c.Context(), args, func(box *container.Container) error { return box.Start(c.Context()) })
 		},
 	}
+	a.jsonFlag(c)
 	return c
 }
 
@@ -86,10 +88,11 @@ func newFreezeCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(a.json, map[string]any{"name": box.Name, "nanoseconds": took.Nanoseconds()}, func() error {
-				_, err := fmt.Fprintf(a.stdout, "%s\n", box.Name)
-				return err
-			})
+			if !a.json {
+				return a.printChanged(box)
+			}
+			r, err := rowAfter(box)
+			return errors.Join(err, a.print(true, frozen{r, took.Nanoseconds()}, nil))
 		},
 	}
 	c.Flags().DurationVar(&deadline, "deadline", 10*time.Second, "give up after this time")
@@ -97,8 +100,14 @@ func newFreezeCommand(a *app) *cobra.Command {
 	return c
 }
 
+// frozen is what `crucible freeze --json` prints.
+type frozen struct {
+	row
+	Nanoseconds int64 `json:"nanoseconds"` // until the last task had stopped
+}
+
 func newThawCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:               "thaw NAME...",
 		Short:             "Let a frozen container go on",
 		Example:           "  crucible thaw web",
@@ -111,6 +120,8 @@ func newThawCommand(a *app) *cobra.Command {
 			return a.each(c.Context(), args, func(box *container.Container) error { return box.Thaw(c.Context()) })
 		},
 	}
+	a.jsonFlag(c)
+	return c
 }
 
 func newKillCommand(a *app) *cobra.Command {
@@ -136,6 +147,7 @@ func newKillCommand(a *app) *cobra.Command {
 	}
 	c.Flags().StringVarP(&sig, "signal", "s", "KILL", "the signal, by name or number")
 	c.Flags().BoolVarP(&all, "all", "a", false, "send it to every task")
+	a.jsonFlag(c)
 	return c
 }
 
@@ -173,6 +185,7 @@ func newStopCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().DurationVar(&grace, "grace", 10*time.Second, "how long it may take to end by itself")
+	a.jsonFlag(c)
 	return c
 }
 
@@ -219,5 +232,6 @@ func newDeleteCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVarP(&o.Force, "force", "f", false, "stop it first")
+	a.jsonFlag(c)
 	return c
 }

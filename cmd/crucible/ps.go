@@ -187,13 +187,14 @@ func newUpdateCommand(a *app) *cobra.Command {
 			if err := needRoot("update a container"); err != nil {
 				return err
 			}
-			return a.each(c.Context(), args, func(box *container.Container) error { return box.SetLimits(c.Context(), new) })
+			return a.change(c.Context(), args[0], func(box *container.Container) error { return box.SetLimits(c.Context(), new) })
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&memory, "memory", "", "limit of memory, in bytes or with k, m, g; 0 for none")
 	f.Float64Var(&o.CPUs, "cpus", 0, "limit of processor time, in processors; 0 for none")
 	f.Int64Var(&o.Pids, "pids", 0, "limit of tasks; 0 for none")
+	a.jsonFlag(c)
 	return c
 }
 

@@ -162,6 +162,7 @@ the background; see logs, attach, wait, stop.`,
 	}
 	o.addFlags(c)
 	c.Flags().BoolVarP(&o.detach, "detach", "d", false, "leave it in the background and print its name")
+	a.jsonFlagFor(c, "print JSON in place of the name, and errors of crucible as JSON")
 	c.Flags().SetInterspersed(false)
 	return c
 }
@@ -191,8 +192,7 @@ func runRun(c *cobra.Command, a *app, o *runOptions, args []string) error {
 		discard(box)
 		return err
 	}
-	fmt.Fprintln(a.stdout, box.Name)
-	return nil
+	return a.printChanged(box)
 }
 
 // runForeground runs the container as our child.
@@ -210,7 +210,7 @@ func runForeground(ctx context.Context, a *app, box *container.Container, o *run
 		return err
 	}
 	if err != nil {
-		fmt.Fprintln(a.stderr, "crucible:", oneLine(err))
+		a.printFailure(failure{Message: oneLine(err), Code: code})
 	}
 	if code != 0 {
 		return &exitError{code}
@@ -232,9 +232,11 @@ func printPlan(a *app, spec *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "# outside, in the monitor's mount namespace\n%s\n# inside, in the container's namespaces\n%s\n",
-		strings.Join(outside, "\n"), strings.Join(inside, "\n"))
-	return nil
+	return a.print(a.json, map[string][]string{"outside": outside, "inside": inside}, func() error {
+		_, err := fmt.Fprintf(a.stdout, "# outside, in the monitor's mount namespace\n%s\n# inside, in the container's namespaces\n%s\n",
+			strings.Join(outside, "\n"), strings.Join(inside, "\n"))
+		return err
+	})
 }
 
 // parseNetwork reads --net, --ip and --publish.
