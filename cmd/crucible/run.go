@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -123,7 +122,7 @@ func loadSeccomp(path string) (*specs.LinuxSeccomp, error) {
 		return nil, misuse("seccomp profile: %w", err)
 	}
 	var s specs.LinuxSeccomp
-	if err := json.Unmarshal(data, &s); err != nil {
+	if err := container.Decode(data, &s); err != nil {
 		return nil, misuse("seccomp profile %s: is not in the form of OCI, in JSON: %w", path, err)
 	}
 	if _, err := seccomp.Compile(&s); err != nil {
