@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -74,7 +73,7 @@ of crucible.`,
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true, // see similar
-		CompletionOptions:  cobra.CompletionOptions{HiddenDefaultCmd: true},
+		CompletionOptions:  cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	flags := root.PersistentFlags()
@@ -86,12 +85,15 @@ of crucible.`,
 		&cobra.Group{ID: groupRun, Title: "Run containers:"},
 		&cobra.Group{ID: groupLook, Title: "Look at containers:"},
 		&cobra.Group{ID: groupCR, Title: "Checkpoint and restore:"},
-		&cobra.Group{ID: groupOther, Title: "The host:"},
+		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	root.SetHelpCommand(newHelpCommand(root))
 	root.SetHelpCommandGroupID(groupOther)
-	root.SetCompletionCommandGroupID(groupOther)
+	root.SetUsageFunc(printUsage)
 	a.addCommands(root, args)
+	if completing(args) {
+		completeFlags(root)
+	}
 	return root
 }
 
@@ -110,7 +112,7 @@ func (a *app) addCommands(root *cobra.Command, args []string) {
 		{groupRun, []verb{{"run", newRunCommand}, {"create", newCreateCommand}, {"start", newStartCommand}, {"exec", newExecCommand}, {"attach", newAttachCommand}, {"freeze", newFreezeCommand}, {"thaw", newThawCommand}, {"kill", newKillCommand}, {"stop", newStopCommand}, {"wait", newWaitCommand}, {"update", newUpdateCommand}, {"delete", newDeleteCommand}}},
 		{groupLook, []verb{{"list", newListCommand}, {"info", newInfoCommand}, {"ps", newPsCommand}, {"stats", newStatsCommand}, {"logs", newLogsCommand}}},
 		{groupCR, []verb{{"checkpoint", newCheckpointCommand}, {"restore", newRestoreCommand}, {"image", newImageCommand}}},
-		{groupOther, []verb{{"doctor", newDoctorCommand}}},
+		{groupOther, []verb{{"doctor", newDoctorCommand}, {"completion", func(*app) *cobra.Command { return newCompletionCommand(root) }}}},
 	}
 	for _, only := range []bool{true, false} {
 		for _, g := range groups {
@@ -200,23 +202,6 @@ func wantsJSON(root *cobra.Command, args []string) bool {
 }
 
 func (a *app) interactive() bool { return term.IsTerminal(int(a.stdin.Fd())) }
-
-// containerNames completes the names of containers, for all arguments or the first only.
-func (a *app) containerNames(many bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 && !many {
-			return nil, cobra.ShellCompDirectiveDefault
-		}
-		all, _ := a.root().List()
-		var names []string
-		for _, c := range all {
-			if strings.HasPrefix(c.Name, prefix) {
-				names = append(names, c.Name)
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}
 
 // change runs a function for one container and prints what has become of it.
 func (a *app) change(ctx context.Context, name string, do func(*container.Container) error) error {

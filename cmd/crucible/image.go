@@ -52,7 +52,7 @@ type imageRow struct {
 
 func newImageListCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:     "list [NAME]",
+		Use:     "list [flags] [NAME]",
 		Aliases: []string{"ls"},
 		Short:   "List the images of a container, or all",
 		Long: `List images, oldest first.
@@ -60,7 +60,7 @@ func newImageListCommand(a *app) *cobra.Command {
 Exit status: 0 success, 6 an image cannot be read; the others are listed.`,
 		Example:           "  crucible image list\n  crucible image list --json web",
 		Args:              maxArgs(1, "the name of a container, or none"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageOwners,
 		RunE: func(c *cobra.Command, args []string) error {
 			return runImageList(a, strings.Join(args, ""))
 		},
@@ -127,7 +127,7 @@ type verdict struct {
 
 func newImageVerifyCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "verify NAME[@N]...",
+		Use:   "verify [flags] NAME[@N]...",
 		Short: "Compare every file of an image with its digest",
 		Long: `Read every file of an image and compare it with the digest that the checkpoint
 wrote. Files that are missing, changed or added are named.
@@ -135,7 +135,7 @@ wrote. Files that are missing, changed or added are named.
 Exit status: 0 all images are intact, 3 no such image, 6 an image is damaged.`,
 		Example:           "  crucible image verify web@1 web@2",
 		Args:              minArgs(1, "the name of an image"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageNames(true),
 		RunE: func(c *cobra.Command, args []string) error {
 			return runImageVerify(c.Context(), a, args)
 		},
@@ -197,7 +197,7 @@ func verify(ctx context.Context, store images.Store, ref string) (*verdict, erro
 func newImageRemoveCommand(a *app) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
-		Use:     "rm NAME@N... | --all NAME...",
+		Use:     "rm [flags] NAME@N... | --all NAME...",
 		Aliases: []string{"remove"},
 		Short:   "Remove images",
 		Long: `Remove images. One that is being restored, or that another image builds on, stays.
@@ -205,7 +205,7 @@ func newImageRemoveCommand(a *app) *cobra.Command {
 Exit status: 0 success, 3 no such image, 6 an image is in use.`,
 		Example:           "  crucible image rm web@1 web@2\n  crucible image rm --all web",
 		Args:              minArgs(1, "the name of an image"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageNames(true),
 		RunE: func(c *cobra.Command, args []string) error {
 			return runImageRemove(c, a, args, all)
 		},

@@ -16,9 +16,13 @@ import (
 func newCreateCommand(a *app) *cobra.Command {
 	var o defineOptions
 	c := &cobra.Command{
-		Use:     "create [flags] -- PROGRAM [ARGS...]",
-		Short:   "Set up a container up to the start of its program",
-		Long:    "Set up a container with all its namespaces, mounts and limits, and stop just before\nits program starts. It takes the flags of run, and prints the name.",
+		Use:   "create [flags] -- PROGRAM [ARGS...]",
+		Short: "Set up a container up to the start of its program",
+		Long: `Set up a container with all its namespaces, mounts and limits, and stop just
+before its program starts. It takes the flags of run, and prints the name.
+
+Exit status: 0 success, 2 a flag or the bundle makes no sense, 5 the name, the
+address or a port is taken.`,
 		Example: "  crucible create --name web -- python3 -m http.server\n  crucible start web",
 		RunE: func(c *cobra.Command, args []string) error {
 			spec, create, err := o.define(c, args)
@@ -50,9 +54,12 @@ func newCreateCommand(a *app) *cobra.Command {
 
 func newStartCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "start NAME...",
-		Short:             "Start a created or stopped container",
-		Long:              "Let the program of a created container start, or start that of a stopped one anew.",
+		Use:   "start [flags] NAME...",
+		Short: "Start a created or stopped container",
+		Long: `Let the program of a created container start, or start that of a stopped one anew.
+
+Exit status: 0 success, 3 no such container, 4 it runs already, 126 the program
+cannot be executed, 127 it does not exist in the container.`,
 		Example:           "  crucible start web",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
@@ -70,9 +77,13 @@ func newStartCommand(a *app) *cobra.Command {
 func newFreezeCommand(a *app) *cobra.Command {
 	var deadline time.Duration
 	c := &cobra.Command{
-		Use:               "freeze NAME",
-		Short:             "Stop every task of a container by the freezer cgroup",
-		Long:              "Stop every task of a container by the freezer cgroup. Exit status 0 means that all\nof them have stopped; when they do not in time, all go on.",
+		Use:   "freeze [flags] NAME",
+		Short: "Stop every task of a container by the freezer cgroup",
+		Long: `Stop every task of a container by the freezer cgroup. When not all of them stop in
+time, all go on.
+
+Exit status: 0 all have stopped, 1 they did not in time, 3 no such container, 4 it
+is not running.`,
 		Example:           "  crucible freeze web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -108,8 +119,9 @@ type frozen struct {
 
 func newThawCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "thaw NAME...",
+		Use:               "thaw [flags] NAME...",
 		Short:             "Let a frozen container go on",
+		Long:              "Let a frozen container go on.\n\nExit status: 0 success, 3 no such container, 4 it is not frozen.",
 		Example:           "  crucible thaw web",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
@@ -128,9 +140,12 @@ func newKillCommand(a *app) *cobra.Command {
 	var all bool
 	var sig string
 	c := &cobra.Command{
-		Use:               "kill NAME...",
-		Short:             "Send a signal to a container",
-		Long:              "Send a signal to a container's first process, or with --all to every task of it.",
+		Use:   "kill [flags] NAME...",
+		Short: "Send a signal to a container",
+		Long: `Send a signal to a container's first process, or with --all to every process of
+it. A frozen container gets it when it goes on, but SIGKILL at once.
+
+Exit status: 0 success, 3 no such container, 4 it is stopped.`,
 		Example:           "  crucible kill web\n  crucible kill --signal HUP web",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
@@ -146,7 +161,7 @@ func newKillCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&sig, "signal", "s", "KILL", "the signal, by name or number")
-	c.Flags().BoolVarP(&all, "all", "a", false, "send it to every task")
+	c.Flags().BoolVarP(&all, "all", "a", false, "send it to every process")
 	a.jsonFlag(c)
 	return c
 }
@@ -168,9 +183,13 @@ func parseSignal(s string) (unix.Signal, error) {
 func newStopCommand(a *app) *cobra.Command {
 	var grace time.Duration
 	c := &cobra.Command{
-		Use:               "stop NAME...",
-		Short:             "Ask a container to end, and kill it when it does not",
-		Long:              "Send SIGTERM to a container's first process, and kill all of the container when it has\nnot ended after the grace period. A program that does not handle SIGTERM is killed at once.",
+		Use:   "stop [flags] NAME...",
+		Short: "Ask a container to end, and kill it when it does not",
+		Long: `Send SIGTERM to a container's first process, and kill all of the container when it
+has not ended after the grace period. A program that does not handle SIGTERM, and
+a frozen container, are killed at once. A stopped container stays as it is.
+
+Exit status: 0 it is stopped, 3 no such container.`,
 		Example:           "  crucible stop --grace 30s web",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
@@ -191,8 +210,12 @@ func newStopCommand(a *app) *cobra.Command {
 
 func newWaitCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "wait NAME",
-		Short:             "Wait until a container has stopped and print its exit status",
+		Use:   "wait [flags] NAME",
+		Short: "Wait until a container has stopped and print its exit status",
+		Long: `Wait until a container has stopped and print the exit status of its program: 128+N
+after signal N, 255 if nobody could see it.
+
+Exit status: 0 it has stopped, 3 no such container.`,
 		Example:           "  crucible wait web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -218,10 +241,14 @@ func newWaitCommand(a *app) *cobra.Command {
 func newDeleteCommand(a *app) *cobra.Command {
 	var o container.DeleteOptions
 	c := &cobra.Command{
-		Use:               "delete NAME...",
-		Aliases:           []string{"rm"},
-		Short:             "Delete a container; its images stay",
-		Example:           "  crucible delete -f web",
+		Use:     "delete [flags] NAME...",
+		Aliases: []string{"rm"},
+		Short:   "Delete a container; its images stay",
+		Long: `Delete a stopped container: what it wrote, its log and its address. Its images
+stay. With --force it is stopped first.
+
+Exit status: 0 success, 3 no such container, 4 it is not stopped.`,
+		Example:           "  crucible delete web\n  crucible delete -f web db",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -36,7 +36,11 @@ func newListCommand(a *app) *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List the containers",
-		Example: "  crucible list --json",
+		Long: `List the containers: name, status and exit status, process, address, image,
+age and command.
+
+Exit status: 0 success, 1 a container cannot be read; the others are listed.`,
+		Example: "  crucible list\n  crucible list --json",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			all, err := a.root().List()
@@ -162,9 +166,13 @@ func age(t time.Time) string {
 
 func newInfoCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "info NAME",
-		Short:             "Show everything that is known of a container",
-		Example:           "  crucible info --json web",
+		Use:   "info [flags] NAME",
+		Short: "Show everything that is known of a container",
+		Long: `Show what is known of a container. --json has everything, also the bundle that it
+was made from.
+
+Exit status: 0 success, 3 no such container.`,
+		Example:           "  crucible info web\n  crucible info --json web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
 		RunE: func(c *cobra.Command, args []string) error {

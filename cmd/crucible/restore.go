@@ -23,20 +23,24 @@ type restoreOptions struct {
 func newRestoreCommand(a *app) *cobra.Command {
 	var o restoreOptions
 	c := &cobra.Command{
-		Use:   "restore NAME[@N]",
+		Use:   "restore [flags] NAME[@N]",
 		Short: "Start a container from an image, in fresh namespaces",
 		Long: `Start a container from an image: the newest of NAME, or NAME@N. It comes back
 under its own name, or with --name as a clone with another name and address
 while the original, or other clones, live. --count makes many clones at once.
 
 What the container wrote to its root filesystem and to its tmpfs mounts comes
-back with it, and so do its TCP connections if it keeps its address.`,
+back with it, and so do its TCP connections if it keeps its address.
+
+Exit status: 0 success, 1 it failed, 3 no such image, 4 the container is not
+stopped, 5 the address or a port is taken, 6 the image cannot be used, 7 CRIU is
+missing or does not work here.`,
 		Example: `  crucible restore web
   crucible restore --name twin --ip 10.77.0.9 web@2
   crucible restore --count 10 --name copy web
   crucible restore --lazy web`,
 		Args:              exactArgs(1, "an image: NAME or NAME@N"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageNames(false),
 		RunE:              func(c *cobra.Command, args []string) error { return runRestore(c, a, &o, args[0]) },
 	}
 	f := c.Flags()
@@ -118,19 +122,4 @@ func (a *app) printRestored(results []*restore.Result, many bool) error {
 		}
 		return nil
 	})
-}
-
-// imageNames completes the names of images.
-func (a *app) imageNames(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names, _ := a.images().Names()
-	var out []string
-	for _, n := range names {
-		if strings.HasPrefix(n, prefix) {
-			out = append(out, n)
-		}
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
 }

@@ -150,9 +150,11 @@ func newRunCommand(a *app) *cobra.Command {
 		Long: `Run a program in a new container: any program of the host, isolated, or one of
 another root filesystem. What it writes goes to a private layer.
 
-In the foreground the exit status is the program's; 125, 126 and 127 mean that
-it could not be started. With -d the name is printed and the program goes on in
-the background; see logs, attach, wait, stop.`,
+With -d the name is printed and the program goes on in the background; see logs,
+attach, wait, stop.
+
+Exit status: the program's, 125 crucible failed, 126 the program cannot be
+executed, 127 it does not exist in the container; with -d 0 if it was started.`,
 		Example: `  crucible run -- echo hello
   crucible run --name web -d --net bridge -p 8080:80 -- python3 -m http.server 80
   crucible run -t -i -- bash
