@@ -16,7 +16,8 @@ import (
 )
 
 // This file builds the requests of sock_diag(7) and reads its answers; nothing
-// in it talks to the kernel.
+// in it talks to the kernel. vishvananda/netlink (v1.3.1) lists TCP, UDP, unix and
+// XDP sockets, not the raw, packet, netlink and vsock sockets that matter here.
 
 // diagRequest is the beginning that all families' requests have in common: family,
 // protocol, two bytes; then 32-bit words, and zeros up to size.
