@@ -21,8 +21,8 @@ import (
 )
 
 // TestScripts runs testdata/*.txtar against the built program, each with a
-// state root of its own. See testdata/README for what the scripts can do
-// besides what testscript itself offers.
+// state root of its own. What the scripts can do besides what testscript itself
+// offers is in the functions below.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
