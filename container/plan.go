@@ -43,6 +43,11 @@ func insidePlan(c *initConfig) []step {
 	p := c.Process
 	if p.Terminal {
 		add("open a terminal in /dev/pts", (*inside).openTerminal)
+		if s := p.ConsoleSize; s != nil {
+			add(fmt.Sprintf("stty rows %d cols %d", s.Height, s.Width), func(*inside) error {
+				return unix.IoctlSetWinsize(0, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(s.Height), Col: uint16(s.Width)})
+			})
+		}
 	} else if c.Root != "" {
 		add("open the FIFOs in "+mount.StdioDir+" as standard streams", (*inside).openStdio)
 	} else {

@@ -99,6 +99,13 @@
 // StartOptions.Hold tells when: its other end reads end-of-file when the
 // caller and CRIU are both gone.
 //
+// # Why not go-criu's client
+//
+// Its generated messages are used. The client itself (v6.3.0) starts CRIU in
+// the caller's network namespace and environment, takes no context, reads
+// answers of at most 8 KiB, and receives no descriptor, which an
+// orphan-pts-master needs; it knows nine events, and does not tell about others.
+//
 // # What it does not do
 //
 // It freezes nothing, mounts nothing and makes no namespace. It does not read

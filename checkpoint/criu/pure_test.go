@@ -193,3 +193,36 @@ func TestRealFeatures(t *testing.T) {
 		t.Errorf("%d of %d", have, len(rows))
 	}
 }
+
+// Which lock works is found out by trying, where CRIU takes the name at all.
+func TestLocks(t *testing.T) {
+	dir := t.TempDir()
+	script := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		fatal(t, os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o755))
+		return path
+	}
+	c := &CRIU{Path: script("criu", `case "$*" in
+*"--network-lock skip"*) echo "Error (criu/config.c:1): Invalid value for --network-lock: skip"; exit 1;;
+*"--feature network_lock_nftables") exit 1;;
+esac
+`)}
+	t.Setenv("PATH", t.TempDir())
+	want := []Row{{"nftables", HaveNot, "the kernel has no nf_tables, or this CRIU was built without"},
+		{"iptables", HaveNot, "no iptables-restore in $PATH"}, {"skip", HaveNot, "this CRIU does not know it"}}
+	if d := cmp.Diff(want, c.Locks(t.Context())); d != "" {
+		t.Error(d)
+	}
+	if os.Geteuid() != 0 {
+		return // no network namespace to try iptables in
+	}
+	t.Setenv("PATH", dir)
+	script("iptables-restore", "echo 'iptables-restore: unable to initialize'; exit 3\n")
+	if got, want := c.Locks(t.Context())[1], (Row{"iptables", HaveNot, "iptables-restore: unable to initialize"}); got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	script("iptables-restore", "exit 0\n")
+	if got, want := c.Locks(t.Context())[1], (Row{"iptables", Have, ""}); got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

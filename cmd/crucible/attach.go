@@ -11,11 +11,14 @@ import (
 func newAttachCommand(a *app) *cobra.Command {
 	var noInput bool
 	c := &cobra.Command{
-		Use:   "attach NAME",
+		Use:   "attach [flags] NAME",
 		Short: "Connect to a container's standard streams",
-		Long: `Connect to the standard streams, or the terminal, of a running container. The
-exit status is the container's. On a terminal Ctrl-P Ctrl-Q leaves it running.`,
-		Example:           "  crucible attach web",
+		Long: `Connect to the standard streams, or the terminal, of a running container. On a
+terminal Ctrl-P Ctrl-Q leaves it running.
+
+Exit status: that of the container's program, 0 after Ctrl-P Ctrl-Q, 125 crucible
+failed.`,
+		Example:           "  crucible attach web\n  crucible attach --no-stdin web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -33,6 +36,7 @@ exit status is the container's. On a terminal Ctrl-P Ctrl-Q leaves it running.`,
 		},
 	}
 	c.Flags().BoolVar(&noInput, "no-stdin", false, "send nothing")
+	a.jsonFlagFor(c, "print errors of crucible as JSON")
 	return c
 }
 

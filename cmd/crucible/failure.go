@@ -86,9 +86,14 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 	if givesProgramStatus(c) && f.Code < crucibleFailed {
 		f.Code = crucibleFailed
 	}
+	a.printFailure(f)
+	return f.Code
+}
+
+func (a *app) printFailure(f failure) {
 	if a.json {
 		_ = json.NewEncoder(a.stderr).Encode(f)
-		return f.Code
+		return
 	}
 	fmt.Fprintln(a.stderr, "crucible:", f.Message)
 	if f.Hint != "" {
@@ -97,7 +102,6 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 	if f.Log != "" {
 		fmt.Fprintln(a.stderr, "log:", f.Log)
 	}
-	return f.Code
 }
 
 // similar asks whether another command was meant.

@@ -22,8 +22,11 @@ type logsOptions struct {
 func newLogsCommand(a *app) *cobra.Command {
 	var o logsOptions
 	c := &cobra.Command{
-		Use:               "logs NAME",
-		Short:             "Print what a container has written",
+		Use:   "logs [flags] NAME",
+		Short: "Print what a container has written",
+		Long: `Print what a container has written to its standard output and error, to ours.
+
+Exit status: 0 success, 3 no such container.`,
 		Example:           "  crucible logs -f --tail 10 web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -123,7 +122,7 @@ func loadSeccomp(path string) (*specs.LinuxSeccomp, error) {
 		return nil, misuse("seccomp profile: %w", err)
 	}
 	var s specs.LinuxSeccomp
-	if err := json.Unmarshal(data, &s); err != nil {
+	if err := container.Decode(data, &s); err != nil {
 		return nil, misuse("seccomp profile %s: is not in the form of OCI, in JSON: %w", path, err)
 	}
 	if _, err := seccomp.Compile(&s); err != nil {
@@ -151,9 +150,11 @@ func newRunCommand(a *app) *cobra.Command {
 		Long: `Run a program in a new container: any program of the host, isolated, or one of
 another root filesystem. What it writes goes to a private layer.
 
-In the foreground the exit status is the program's; 125, 126 and 127 mean that
-it could not be started. With -d the name is printed and the program goes on in
-the background; see logs, attach, wait, stop.`,
+With -d the name is printed and the program goes on in the background; see logs,
+attach, wait, stop.
+
+Exit status: the program's, 125 crucible failed, 126 the program cannot be
+executed, 127 it does not exist in the container; with -d 0 if it was started.`,
 		Example: `  crucible run -- echo hello
   crucible run --name web -d --net bridge -p 8080:80 -- python3 -m http.server 80
   crucible run -t -i -- bash
@@ -162,6 +163,7 @@ the background; see logs, attach, wait, stop.`,
 	}
 	o.addFlags(c)
 	c.Flags().BoolVarP(&o.detach, "detach", "d", false, "leave it in the background and print its name")
+	a.jsonFlagFor(c, "print JSON in place of the name, and errors of crucible as JSON")
 	c.Flags().SetInterspersed(false)
 	return c
 }
@@ -191,8 +193,7 @@ func runRun(c *cobra.Command, a *app, o *runOptions, args []string) error {
 		discard(box)
 		return err
 	}
-	fmt.Fprintln(a.stdout, box.Name)
-	return nil
+	return a.printChanged(box)
 }
 
 // runForeground runs the container as our child.
@@ -210,7 +211,7 @@ func runForeground(ctx context.Context, a *app, box *container.Container, o *run
 		return err
 	}
 	if err != nil {
-		fmt.Fprintln(a.stderr, "crucible:", oneLine(err))
+		a.printFailure(failure{Message: oneLine(err), Code: code})
 	}
 	if code != 0 {
 		return &exitError{code}
@@ -232,9 +233,11 @@ func printPlan(a *app, spec *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "# outside, in the monitor's mount namespace\n%s\n# inside, in the container's namespaces\n%s\n",
-		strings.Join(outside, "\n"), strings.Join(inside, "\n"))
-	return nil
+	return a.print(a.json, map[string][]string{"outside": outside, "inside": inside}, func() error {
+		_, err := fmt.Fprintf(a.stdout, "# outside, in the monitor's mount namespace\n%s\n# inside, in the container's namespaces\n%s\n",
+			strings.Join(outside, "\n"), strings.Join(inside, "\n"))
+		return err
+	})
 }
 
 // parseNetwork reads --net, --ip and --publish.
