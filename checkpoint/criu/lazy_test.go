@@ -5,17 +5,26 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"crucible/container/testenv"
 )
 
-// A program that is restored without its memory gets all of it, and goes on
-// when the loader has ended.
-func TestLazyPages(t *testing.T) {
+// lazyCRIU is a CRIU on a kernel that can bring pages later.
+func lazyCRIU(t *testing.T) *CRIU {
+	t.Helper()
 	c := theCRIU(t)
 	basics, err := start(t, c, StartOptions{}).Basics(t.Context())
 	fatal(t, err)
 	if !basics.LazyPages {
-		t.Skip("this kernel has no userfaultfd")
+		testenv.Lacks(t, "userfaultfd", testenv.KernelOption("CONFIG_USERFAULTFD"))
 	}
+	return c
+}
+
+// A program that is restored without its memory gets all of it, and goes on
+// when the loader has ended.
+func TestLazyPages(t *testing.T) {
+	c := lazyCRIU(t)
 	o, _, beats := restoreFrom(t, c, "memory:48")
 	work := openDir(t, t.TempDir())
 	o.Work, o.LazyPages = work, true
@@ -27,13 +36,13 @@ func TestLazyPages(t *testing.T) {
 		t.Fatalf("%v\n%s", err, logOf(work))
 	}
 	defer reapTree(res.Pid)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := loader.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
 	done := load(beats, 0)
-	for end := time.Now().Add(5 * time.Second); load(beats, 0) < done+2; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); load(beats, 0) < done+2; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("rounds of checking: %d before, %d when loaded, %d now", before, done, load(beats, 0))
 		}
@@ -59,13 +68,11 @@ func TestLazyPagesErrors(t *testing.T) {
 
 // The loader does not end with the context of its start.
 func TestLazyPagesContext(t *testing.T) {
-	c := theCRIU(t)
+	c := lazyCRIU(t)
 	o, _, _ := restoreFrom(t, c, "memory:1")
 	ctx, cancel := context.WithCancel(t.Context())
 	loader, err := c.LazyPages(ctx, LazyOptions{Images: o.Images})
-	if err != nil {
-		t.Skip(err)
-	}
+	fatal(t, err)
 	cancel()
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
