@@ -32,10 +32,12 @@ demo: setup build ## see a container checkpointed and restored (root)
 	scripts/demo
 
 # One package at a time: as root they meet on the same host, where one would
-# see the mounts of another and measure on its processor.
+# see the mounts of another and measure on its processor. What the machine
+# lacks is shown in the end: go test hides what a test that passes has printed.
 .PHONY: test
 test: setup-tests ## every test; a skipped one is a failure (root)
-	CRUCIBLE_TEST_NOSKIP=1 $(GO) test -p 1 -count=1 -timeout 15m ./...
+	@lacks=$$(mktemp) && trap 'cat "$$lacks"; rm -f "$$lacks"' EXIT; set -x; \
+		CRUCIBLE_TEST_NOSKIP=1 CRUCIBLE_TEST_LACKS="$$lacks" $(GO) test -p 1 -count=1 -timeout 15m ./...
 
 .PHONY: test-nobody
 test-nobody: build ## the tests as a user without rights, from a root shell

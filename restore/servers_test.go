@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"crucible/container/testenv"
 )
 
 // bridge puts a container on the network of its state root.
@@ -414,7 +416,7 @@ func buildGo(t testing.TB) string {
 // frozen, with the reason and the remedy, and the server goes on.
 func testGoMPTCP(t *testing.T, e *env) {
 	if _, err := os.Stat("/proc/sys/net/mptcp/enabled"); err != nil {
-		t.Skip("the kernel has no Multipath TCP")
+		testenv.Lacks(t, "Multipath TCP", testenv.KernelOption("CONFIG_MPTCP"))
 	}
 	b := e.run(bridge("-v", buildGo(t)+":/opt/test:ro", "-e", "GODEBUG=multipathtcp=1"), "/opt/test/goserver")
 	w := newWeb(t, b.address+":8000")

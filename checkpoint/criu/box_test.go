@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// patience is how long anything may take that has no event to wait for.
+const patience = 30 * time.Second
+
 // theCRIU finds a CRIU that works here, or skips.
 func theCRIU(t testing.TB) *CRIU {
 	t.Helper()
@@ -228,7 +231,7 @@ func (f *freezer) freeze() error {
 	} else if err := f.write("freezer.state", "FROZEN"); err != nil {
 		return err
 	}
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if f.frozen() {
 			return nil
 		}
@@ -256,7 +259,7 @@ func (f *freezer) frozen() bool {
 // remove kills what is left in the group, which only this test put there.
 func (f *freezer) remove() {
 	f.thaw()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		data, _ := os.ReadFile(filepath.Join(f.dir, "cgroup.procs"))
 		for _, field := range strings.Fields(string(data)) {
 			if pid, err := strconv.Atoi(field); err == nil {

@@ -14,6 +14,8 @@ import (
 	"github.com/checkpoint-restore/go-criu/v6/rpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"crucible/container/testenv"
 )
 
 // fake makes a CRIU of this test binary: what a conversation can come to is
@@ -149,7 +151,7 @@ func TestConversation(t *testing.T) {
 		}
 		resp, err := do(t.Context(), start(t, "externals"), o, nil)
 		if errors.Is(err, unix.EMSGSIZE) && os.Geteuid() != 0 {
-			t.Skip("the send buffer is limited, and only root may pass the limit")
+			testenv.Skip(t, "the send buffer is limited, and only root may pass the limit")
 		}
 		if err != nil || resp.GetCrErrmsg() != "10000" {
 			t.Errorf("%v %v", resp.GetCrErrmsg(), err)

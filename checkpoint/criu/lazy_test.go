@@ -5,15 +5,24 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"crucible/container/testenv"
 )
+
+// lazyCRIU is a CRIU on a kernel that can bring pages later.
+func lazyCRIU(t *testing.T) *CRIU {
+	t.Helper()
+	c := theCRIU(t)
+	if _, err := c.run(t.Context(), "check", "--feature", "uffd-noncoop"); err != nil {
+		testenv.Lacks(t, "userfaultfd", testenv.KernelOption("CONFIG_USERFAULTFD"))
+	}
+	return c
+}
 
 // A program that is restored without its memory gets all of it, and goes on
 // when the loader has ended.
 func TestLazyPages(t *testing.T) {
-	c := theCRIU(t)
-	if out, err := c.run(t.Context(), "check", "--feature", "uffd-noncoop"); err != nil {
-		t.Skipf("this kernel has no userfaultfd: %s", out)
-	}
+	c := lazyCRIU(t)
 	o, _, beats := restoreFrom(t, c, "memory:48")
 	work := openDir(t, t.TempDir())
 	o.Work, o.LazyPages = work, true
@@ -25,11 +34,11 @@ func TestLazyPages(t *testing.T) {
 		t.Fatalf("%v\n%s", err, logOf(work))
 	}
 	defer reapTree(res.Pid)
-	if !endsWithin(loader, 20*time.Second) {
+	if !endsWithin(loader, patience) {
 		t.Fatal("the loader does not end")
 	}
 	done := load(beats, 0)
-	for end := time.Now().Add(5 * time.Second); load(beats, 0) < done+2; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); load(beats, 0) < done+2; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("rounds of checking: %d before, %d when loaded, %d now", before, done, load(beats, 0))
 		}
@@ -52,19 +61,17 @@ func TestLazyPagesErrors(t *testing.T) {
 
 // The loader does not end with the context of its start.
 func TestLazyPagesContext(t *testing.T) {
-	c := theCRIU(t)
+	c := lazyCRIU(t)
 	o, _, _ := restoreFrom(t, c, "memory:1")
 	ctx, cancel := context.WithCancel(t.Context())
 	loader, err := c.LazyPages(ctx, o.Images, o.Images, nil)
-	if err != nil {
-		t.Skip(err)
-	}
+	fatal(t, err)
 	cancel()
 	if endsWithin(loader, 50*time.Millisecond) {
 		t.Error("the loader ended with the context")
 	}
 	loader.Kill()
-	if !endsWithin(loader, 2*time.Second) {
+	if !endsWithin(loader, patience) {
 		t.Error("a killed loader goes on")
 	}
 }

@@ -250,12 +250,23 @@ func startBox(t testing.TB, thing string, change ...func(*exec.Cmd)) *box {
 // Any other trouble is one of the test.
 func noSuchThing(t testing.TB, thing, why string) {
 	t.Helper()
-	for _, errno := range []unix.Errno{unix.ENOSYS, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT, unix.ENODEV, unix.EOPNOTSUPP, unix.ENOPROTOOPT} {
-		if strings.Contains(why, errno.Error()) {
-			t.Skipf("this kernel has no %s: %s", thing, why)
-		}
+	if option := options()[thing]; option != "" {
+		t.Logf("cannot hold %s: %s", thing, why)
+		testenv.Lacks(t, thing, testenv.KernelOption(option))
 	}
 	testenv.Skip(t, "cannot hold %s: %s", thing, why)
+}
+
+// options are those that a kernel can hold a thing by, and may well be without.
+func options() map[string]string {
+	return map[string]string{
+		"io_uring": "CONFIG_IO_URING", "mapped io_uring": "CONFIG_IO_URING", "userfaultfd": "CONFIG_USERFAULTFD",
+		"landlock": "CONFIG_SECURITY_LANDLOCK", "perf": "CONFIG_PERF_EVENTS", "bpf program": "CONFIG_BPF_SYSCALL",
+		"seccomp listener": "CONFIG_SECCOMP_FILTER", "secret memory": "CONFIG_SECRETMEM", "mapped secret memory": "CONFIG_SECRETMEM",
+		"fuse device": "CONFIG_FUSE_FS", "tun device": "CONFIG_TUN", "overlay": "CONFIG_OVERLAY_FS",
+		"mptcp": "CONFIG_MPTCP", "vsock": "CONFIG_VSOCKETS", "xdp": "CONFIG_XDP_SOCKETS", "signed connection": "CONFIG_TCP_MD5SIG",
+		"nested time namespace": "CONFIG_TIME_NS", "nested user namespace": "CONFIG_USER_NS",
+	}
 }
 
 // pids are all processes in the box's pid namespace.
@@ -304,7 +315,7 @@ func must(t testing.TB, err error) {
 // eventually waits for what has no event to wait for.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !done(); runtime.Gosched() {
+	for end := time.Now().Add(30 * time.Second); !done(); runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatalf("%s does not happen", what)
 		}

@@ -178,7 +178,7 @@ func TestExecKeepsFileLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if old.Max < 1000 {
-		t.Skipf("hard limit of open files is %d", old.Max)
+		testenv.Skip(t, "hard limit of open files is %d", old.Max)
 	}
 	self, err := os.Executable()
 	if err != nil {

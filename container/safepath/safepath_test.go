@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"crucible/container/testenv"
 )
 
 // hostileRoot is a root directory that tries to lead out of itself, beside a
@@ -220,7 +222,7 @@ func TestExchangedDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := unix.Renameat2(at, "trap", at, "dir", unix.RENAME_EXCHANGE); err != nil {
-		t.Skipf("exchange two names: %v", err)
+		testenv.Skip(t, "exchange two names: %v", err)
 	}
 	var stop atomic.Bool
 	done := make(chan int)
@@ -263,7 +265,7 @@ func TestNoDescriptorLeak(t *testing.T) {
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
-			t.Skip("no /proc: ", err)
+			testenv.Skip(t, "no /proc: %v", err)
 		}
 		return len(entries)
 	}

@@ -89,11 +89,14 @@ func moduleRoot() (string, error) {
 	}
 }
 
+// startTemp is the directory for temporary files before LeakCheck set another.
+var startTemp = os.TempDir()
+
 // cacheDir is where the tests keep what outlives a test process.
 func cacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil { // no $HOME
-		dir = filepath.Join(os.TempDir(), fmt.Sprintf(".cache-%d", os.Getuid()))
+		dir = filepath.Join(startTemp, fmt.Sprintf(".cache-%d", os.Getuid()))
 	}
 	dir = filepath.Join(dir, "crucible-test")
 	return dir, os.MkdirAll(dir, 0o755)

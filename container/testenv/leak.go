@@ -1,56 +1,53 @@
 package testenv
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Shared is the environment variable that limits LeakCheck to what certainly
-// is the test's own.
-const Shared = "CRUCIBLE_TEST_SHARED"
-
 // ownerEnv is set in what a test starts, and inherited from there on.
 const ownerEnv = "CRUCIBLE_TEST_OWNER"
 
-// settle is how long LeakCheck gives the kernel, and monitors, to finish.
-const settle = 2 * time.Second
+// settle is how long LeakCheck gives the kernel, and monitors, to finish on a
+// machine that has much else to do.
+const settle = 30 * time.Second
+
+// patience is settle, but in a test of LeakCheck.
+var patience = settle
 
 // LeakCheck makes a test fail that leaves anything behind on the machine: at
-// its end there must be nothing that was not there at the call. Below dirs, of
-// which state roots are the common ones, files count as well, except committed
-// images. Cleanups that are registered later run before the comparison, so call
-// it early. What goes away by itself has two seconds to do so.
+// its end there must be nothing of its own that was not there at the call.
+// Below dirs, of which state roots are the common ones, files count as well,
+// except committed images, and so does all in the directory for temporary
+// files, which is the test's alone from here on. Cleanups that are registered
+// later run before the comparison, so call it early. What goes away by itself
+// has half a minute to do so.
 //
-// A test that uses it cannot be parallel.
+// A test that uses it cannot be parallel. Subtests of it can, and a leak says
+// which of them gave it its name.
 func LeakCheck(t testing.TB, dirs ...string) {
 	t.Helper()
-	unlock := alone(t)
 	// What this process opens once and keeps is not the test's: the runtime's
 	// epoll and eventfd.
 	if r, w, err := os.Pipe(); err == nil {
 		r.Close()
 		w.Close()
 	}
-	s := newScope(t.Name(), dirs)
-	t.Setenv(ownerEnv, s.tag)
+	s := newScope(t, dirs)
 	before, err := s.snapshot()
 	if err != nil {
-		unlock()
 		t.Fatalf("look for leaks: %v", err)
 	}
 	t.Cleanup(func() {
-		defer unlock()
-		leaks, err := s.wait(before, settle)
+		leaks, err := s.wait(before, patience)
 		if err != nil {
 			t.Errorf("look for leaks: %v", err)
 		}
@@ -68,30 +65,48 @@ func (l Leak) String() string { return l.Kind + " " + l.What }
 
 // scope is what one LeakCheck looks at, and whose things it asks for.
 type scope struct {
-	tag    string   // in ownerEnv of what the test starts
-	marks  []string // a text that holds one of these is about the test
-	dirs   []string // whose files count
-	shared bool     // leave alone what nothing ties to the test
-	began  uint64   // clock ticks after the boot
+	tag   string   // in ownerEnv of what the test starts
+	marks []string // a text that holds one of these is about the test
+	dirs  []string // whose files count
+	temp  string   // where all files count
+	net   bool     // the network namespace is this process's alone
 }
 
-func newScope(test string, dirs []string) *scope {
-	s := &scope{dirs: dirs, shared: os.Getenv(Shared) == "1"}
-	s.tag = stem() + strconv.FormatInt(time.Now().UnixNano(), 36)
-	// The temporary directories of a test and its subtests begin with its name.
-	test, _, _ = strings.Cut(test, "/")
-	s.marks = append([]string{stem(), filepath.Join(os.TempDir(), test)}, dirs...)
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
-		const tick = 10 * time.Millisecond // USER_HZ
-		s.began = uint64(time.Duration(now.Nano()) / tick)
-	}
+func newScope(t testing.TB, dirs []string) *scope {
+	t.Helper()
+	s := &scope{tag: stem() + strconv.FormatInt(time.Now().UnixNano(), 36), dirs: dirs, net: ownNetwork()}
+	// The test's own directory is made before the one that must be empty.
+	s.marks = append([]string{stem(), filepath.Dir(t.TempDir()) + "/"}, dirs...)
+	s.temp = privateTemp(t)
+	t.Setenv(ownerEnv, s.tag)
 	return s
+}
+
+// privateTemp gives the test, its subtests and what they start a directory for
+// temporary files: nobody else's are in there, so none needs to be told apart.
+func privateTemp(t testing.TB) string {
+	t.Helper()
+	dir := os.TempDir()
+	if strings.HasPrefix(filepath.Base(dir), stem()) {
+		return dir // of a check around this one
+	}
+	dir, err := os.MkdirTemp(dir, stem())
+	if err == nil {
+		err = os.Chmod(dir, 0o777|os.ModeSticky)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is left was reported, and may be a mount: it stays.
+	t.Cleanup(func() { _ = os.Remove(dir) })
+	t.Setenv("TMPDIR", dir)
+	return dir
 }
 
 // An item is one thing that exists. Two snapshots are compared by its id.
 type item struct {
 	id, what string
+	tie      string       // more text that tells whose it is
 	pid      int          // of a process
 	owner    func() owner // nil: the text tells
 }
@@ -104,23 +119,29 @@ const (
 	foreign
 )
 
-// ownerOf says whose a thing is, if need be by the text that describes it.
-func (s *scope) ownerOf(i item) owner {
+// ours says whether something ties a thing to the test. Nothing else counts:
+// others use the machine at the same time, and make and leave what they like.
+func (s *scope) ours(i item) bool {
 	if i.owner != nil {
 		if o := i.owner(); o != unknown {
-			return o
+			return o == ours
 		}
 	}
+	return s.marked(i.what + " " + i.tie)
+}
+
+func (s *scope) marked(text string) bool {
 	for _, m := range s.marks {
-		if strings.Contains(i.what, m) {
-			return ours
+		if strings.Contains(text, m) {
+			return true
 		}
 	}
-	// The temporary directory of some other test.
-	if strings.Contains(i.what, filepath.Join(os.TempDir(), "Test")) {
-		return foreign
+	for _, root := range stateRoots() {
+		if strings.Contains(text, Bridge(root)) {
+			return true
+		}
 	}
-	return unknown
+	return false
 }
 
 type snapshot map[string][]item // by kind
@@ -174,13 +195,14 @@ func (s *scope) leaks(before snapshot) (leaks []Leak, pids []int, err error) {
 			known[i.id] = true
 		}
 		for _, i := range now[k.name] {
-			if known[i.id] {
+			if known[i.id] || !s.ours(i) {
 				continue
 			}
-			if owner := s.ownerOf(i); owner == foreign || s.shared && owner == unknown {
-				continue
+			leak := Leak{Kind: k.name, What: i.what}
+			if test := nameGiver(i.what + " " + i.tie); test != "" {
+				leak.What += ", of " + test
 			}
-			leaks = append(leaks, Leak{Kind: k.name, What: i.what})
+			leaks = append(leaks, leak)
 			if i.pid > 0 {
 				pids = append(pids, i.pid)
 			}
@@ -192,8 +214,8 @@ func (s *scope) leaks(before snapshot) (leaks []Leak, pids []int, err error) {
 // wait compares until there is no leak, or the time is up. It looks again when
 // a leaked process ends or a mount goes away, and from time to time, since the
 // other kinds have no event.
-func (s *scope) wait(before snapshot, patience time.Duration) ([]Leak, error) {
-	for deadline := time.Now().Add(patience); ; {
+func (s *scope) wait(before snapshot, longest time.Duration) ([]Leak, error) {
+	for deadline := time.Now().Add(longest); ; {
 		leaks, pids, err := s.leaks(before)
 		if len(leaks) == 0 || err != nil || !time.Now().Before(deadline) {
 			return leaks, err
@@ -220,56 +242,6 @@ func nap(pids []int, longest time.Duration) {
 		fds = append(fds, unix.PollFd{Fd: int32(f.Fd()), Events: unix.POLLPRI})
 	}
 	_, _ = unix.Poll(fds, int(longest.Milliseconds()))
-}
-
-// alone makes tests that look for leaks wait for each other, those of this
-// process excepted, which the testing package runs one after the other.
-func alone(t testing.TB) (release func()) {
-	t.Helper()
-	turn.Lock()
-	defer turn.Unlock()
-	if turn.users == 0 {
-		dir, err := cacheDir()
-		if err == nil {
-			turn.unlock, err = lockWithin(filepath.Join(dir, "leaks.lock"), time.Minute)
-		}
-		if err != nil {
-			t.Logf("leaks of another test may be reported here: %v", err)
-			turn.unlock = func() {}
-		}
-	}
-	turn.users++
-	return func() {
-		turn.Lock()
-		defer turn.Unlock()
-		if turn.users--; turn.users == 0 {
-			turn.unlock()
-		}
-	}
-}
-
-var turn struct {
-	sync.Mutex
-	users  int
-	unlock func()
-}
-
-// lockWithin is lockFile with an end: a test that hangs must not hold up all.
-func lockWithin(path string, patience time.Duration) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && err != unix.EINTR || time.Now().After(deadline) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-	}
 }
 
 // sortItems brings items into an order that people can read.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,30 +26,23 @@ type leakTest struct {
 	make func(t *testing.T) (undo func())
 }
 
+func (c leakTest) name() string { return strings.ReplaceAll(c.kind+" "+c.what, "/", "_") }
+
 // TestKinds shows that each kind of leak is found while it is there, and not
 // any more when it is gone.
 func TestKinds(t *testing.T) {
 	Root(t)
-	for _, c := range leakTests(t) {
-		t.Run(strings.ReplaceAll(c.kind+" "+c.what, "/", "_"), func(t *testing.T) {
-			defer alone(t)()
-			s := newScope(t.Name(), []string{watched(t)})
-			s.shared = true // and so do the tests of other people not disturb
-			t.Setenv(ownerEnv, s.tag)
+	dir := watched(t)
+	tests := leakTests(t, Name(t), dir)
+	for _, c := range append(tests, ownTests(dir)...) {
+		t.Run(c.name(), func(t *testing.T) {
+			s := newScope(t, []string{dir})
 			before, err := s.snapshot()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			undo := c.make(t)
 			leaks, err := s.wait(before, 0)
-			if err != nil {
-				t.Error(err)
-			}
-			found := false
-			for _, l := range leaks {
-				found = found || l.Kind == c.kind && strings.Contains(l.What, c.what)
-			}
-			if !found {
+			must(t, err)
+			if !slices.ContainsFunc(leaks, c.is) {
 				t.Errorf("no leak of kind %s about %q in %v", c.kind, c.what, leaks)
 			}
 			undo()
@@ -56,6 +50,41 @@ func TestKinds(t *testing.T) {
 				t.Errorf("after it was undone: %v, %v", leaks, err)
 			}
 			sweep()
+		})
+	}
+}
+
+func (c leakTest) is(l Leak) bool { return l.Kind == c.kind && strings.Contains(l.What, c.what) }
+
+// TestForeign shows that the same is nobody's leak if it carries another name:
+// that of a test in another process, or of a user's container.
+func TestForeign(t *testing.T) {
+	Root(t)
+	name := "o" + random[:5] + "-1"
+	dir := filepath.Join(os.TempDir(), "crucible-"+name)
+	must(t, os.Mkdir(dir, 0o755))
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tests := append(leakTests(t, name, dir), leakTest{"process", "sleep 102", func(t *testing.T) func() {
+		return orphan(t, "sleep 102", ownerEnv+"=another")
+	}}, leakTest{"process", "crucible-serve", func(t *testing.T) func() {
+		return orphan(t, "exec -a 'crucible-serve "+name+" "+dir+"' sleep 103", ownerEnv+"=")
+	}})
+	for _, c := range tests {
+		t.Run(c.name(), func(t *testing.T) {
+			s := newScope(t, nil)
+			all := *s
+			all.marks = append(all.marks, name, "sleep 102") // this one is looking for it
+			before, err := s.snapshot()
+			must(t, err)
+			undo := c.make(t)
+			defer undo()
+			if leaks, err := s.wait(before, 0); err != nil || len(leaks) > 0 {
+				t.Errorf("blamed for another's: %v, %v", leaks, err)
+			}
+			leaks, err := all.wait(before, 0)
+			if must(t, err); !slices.ContainsFunc(leaks, c.is) && !strings.Contains(c.what, "sleep 102") {
+				t.Errorf("it is not there at all: %v", leaks)
+			}
 		})
 	}
 }
@@ -71,13 +100,9 @@ func watched(t *testing.T) string {
 	return dir
 }
 
-func leakTests(t *testing.T) []leakTest {
-	name := Name(t)
-	cgroups, err := cgroupMounts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	list := []leakTest{
+// ownTests make what can be this process's only.
+func ownTests(dir string) []leakTest {
+	return []leakTest{
 		{"process", "sleep 100", func(t *testing.T) func() {
 			cmd := exec.Command("sleep", "100")
 			must(t, cmd.Start())
@@ -86,14 +111,7 @@ func leakTests(t *testing.T) []leakTest {
 				_ = cmd.Wait()
 			}
 		}},
-		{"process", "sleep 101", func(t *testing.T) func() {
-			// An orphan: its parent ends at once.
-			out, err := exec.Command("sh", "-c", "sleep 101 >/dev/null 2>&1 & echo $!").Output()
-			must(t, err)
-			pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
-			must(t, err)
-			return func() { _ = syscall.Kill(pid, syscall.SIGKILL) }
-		}},
+		{"process", "sleep 101", func(t *testing.T) func() { return orphan(t, "sleep 101") }},
 		{"process", "state Z", func(t *testing.T) func() {
 			cmd := exec.Command("true")
 			must(t, cmd.Start())
@@ -106,25 +124,72 @@ func leakTests(t *testing.T) []leakTest {
 			must(t, err)
 			return func() { f.Close() }
 		}},
-		{"file", "crucible-" + name, func(t *testing.T) func() { return touch(t, filepath.Join(os.TempDir(), "crucible-"+name)) }},
-		{"file", "containers", func(t *testing.T) func() { return touch(t, filepath.Join(watched(t), "containers")) }},
-		{"file", ".draft", func(t *testing.T) func() { return touch(t, filepath.Join(watched(t), "images/.draft")) }},
+		{"file", "crucible-left", func(t *testing.T) func() { return touch(t, filepath.Join(os.TempDir(), "crucible-left")) }},
+		{"file", "containers", func(t *testing.T) func() { return touch(t, filepath.Join(dir, "containers")) }},
+		{"file", ".draft", func(t *testing.T) func() { return touch(t, filepath.Join(dir, "images/.draft")) }},
 		{"mount", "tmpfs", func(t *testing.T) func() {
-			dir := t.TempDir()
+			dir := t.TempDir() // a subtest's
 			must(t, unix.Mount("none", dir, "tmpfs", 0, ""))
 			return func() { must(t, unix.Unmount(dir, 0)) }
 		}},
+	}
+}
+
+// orphan starts a process whose parent ends at once.
+func orphan(t *testing.T, command string, env ...string) (kill func()) {
+	t.Helper()
+	cmd := exec.Command("bash", "-c", "("+command+") >/dev/null 2>&1 & echo $!")
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.Output()
+	must(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	must(t, err)
+	// Until it has executed the program it is called bash.
+	eventually(t, func() bool {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		return err == nil && string(name) == "sleep\n"
+	})
+	return func() { _ = syscall.Kill(pid, syscall.SIGKILL) }
+}
+
+func eventually(t *testing.T, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(settle); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("does not come to pass")
+		}
+	}
+}
+
+// leakTests make what a name, or a directory, tells whose it is.
+func leakTests(t *testing.T, name, root string) []leakTest {
+	cgroups, err := cgroupMounts()
+	must(t, err)
+	list := []leakTest{
+		{"mount", root, func(t *testing.T) func() {
+			must(t, unix.Mount("none", root, "tmpfs", 0, ""))
+			return func() { must(t, unix.Unmount(root, 0)) }
+		}},
 		{"link", name, func(t *testing.T) func() { return del(t, bridge(t, name)) }},
+		{"link", "root=" + root, func(t *testing.T) func() {
+			link := bridge(t, "cru"+random)
+			undo := del(t, link)
+			must(t, netlink.LinkSetAlias(link, "crucible container=x root="+root))
+			return undo
+		}},
 		{"address", "192.0.2.1/32", func(t *testing.T) func() {
 			link := bridge(t, name)
+			undo := del(t, link)
 			must(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1).To4(), Mask: net.CIDRMask(32, 32)}}))
-			return del(t, link)
+			return undo
 		}},
 		{"forwarding entry", "02:00:5e:00:53:01", func(t *testing.T) func() {
 			link := bridge(t, name)
-			port := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name + "p", MasterIndex: link.Attrs().Index}, PeerName: name + "q"}
+			undo := []func(){del(t, link)}
+			// The port's own name is nobody's.
+			port := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "cru" + random, MasterIndex: link.Attrs().Index}, PeerName: name + "q"}
 			must(t, netlink.LinkAdd(port))
-			undo := []func(){del(t, link), del(t, port)}
+			undo = append(undo, del(t, port))
 			mac, _ := net.ParseMAC("02:00:5e:00:53:01")
 			must(t, netlink.NeighAdd(&netlink.Neigh{
 				LinkIndex: port.Attrs().Index, Family: unix.AF_BRIDGE, State: netlink.NUD_NOARP, Flags: netlink.NTF_MASTER, HardwareAddr: mac,
@@ -187,9 +252,7 @@ func makeTable(t *testing.T, name, part string) func() {
 		}
 		must(t, c.AddSet(set, elements))
 	}
-	if err := c.Flush(); err != nil {
-		Skip(t, "make an nftables table: %v", err)
-	}
+	must(t, c.Flush())
 	return func() {
 		c.DelTable(table)
 		must(t, c.Flush())
@@ -203,78 +266,96 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// What belongs to a state root's bridge is known by the bridge's name.
+func TestBridgeIsOfItsRoot(t *testing.T) {
+	s := newScope(t, nil)
+	root := StateRoot(t)
+	for text, want := range map[string]bool{
+		"table crucible-" + Bridge(root) + " (family 2)": true, Bridge(root) + " (bridge)": true,
+		"table crucible (family 2)": false, "table crucible-" + Bridge(root+"x"): false, "cru01020304 (veth)": false,
+	} {
+		if got := s.ours(item{what: text, owner: (&scope{}).netOwner}); got != want {
+			t.Errorf("%q is ours: %v, want %v", text, got, want)
+		}
+		if !s.ours(item{what: text, owner: (&scope{net: true}).netOwner}) {
+			t.Errorf("%q is not ours in a network namespace of our own", text)
+		}
+	}
+}
+
+// A leak says which test gave it its name.
+func TestNameGiver(t *testing.T) {
+	for range 12 { // so that one name is the beginning of another
+		Name(t)
+	}
+	var name string
+	t.Run("inner", func(t *testing.T) { name = Name(t) })
+	for text, want := range map[string]string{
+		"crucible-serve " + name + " /tmp/crucible-" + stem() + "99999": "TestNameGiver/inner", "/crucible/" + name: "TestNameGiver/inner",
+		"/tmp/crucible-" + stem() + "99999, container=" + name: "TestNameGiver/inner", name + "0": "", name[1:]: "", "": "",
+	} {
+		if got := nameGiver(text); got != want {
+			t.Errorf("%q has its name from %q, want %q", text, got, want)
+		}
+	}
+}
+
 // A committed image is what a test wanted.
 func TestImagesAreNoLeak(t *testing.T) {
-	s := newScope(t.Name(), []string{watched(t)})
-	s.shared = true
+	dir := watched(t)
+	s := newScope(t, []string{dir})
 	before, err := s.snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer touch(t, filepath.Join(watched(t), "images/web/1/manifest.pb"))()
-	must(t, os.MkdirAll(filepath.Join(watched(t), "images/db/1"), 0o755))
+	must(t, err)
+	defer touch(t, filepath.Join(dir, "images/web/1/manifest.pb"))()
+	must(t, os.MkdirAll(filepath.Join(dir, "images/db/1"), 0o755))
 	if leaks, err := s.wait(before, 0); err != nil || len(leaks) > 0 {
 		t.Errorf("%v, %v", leaks, err)
 	}
 }
 
-// What goes away in time is no leak, and is not waited for longer than needed.
+// What goes away in time is no leak, and is not waited for longer than needed:
+// not for the hour that there is.
 func TestSettles(t *testing.T) {
-	s := newScope(t.Name(), nil)
-	s.shared = true
+	s := newScope(t, nil)
 	before, err := s.snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	cmd := exec.Command("sleep", "0.2")
 	must(t, cmd.Start())
 	go func() { _ = cmd.Wait() }()
-	began := time.Now()
-	leaks, err := s.wait(before, 5*time.Second)
-	if took := time.Since(began); err != nil || len(leaks) > 0 || took > 3*time.Second {
-		t.Errorf("%v, %v after %v", leaks, err, took)
+	if leaks, err := s.wait(before, time.Hour); err != nil || len(leaks) > 0 {
+		t.Errorf("%v, %v", leaks, err)
 	}
 }
 
 // Whose a process is.
 func TestOwnerOfProcess(t *testing.T) {
-	start := func(name string, env ...string) *exec.Cmd {
+	start := func(env ...string) *exec.Cmd {
 		cmd := exec.Command("sleep", "100")
-		cmd.Args[0], cmd.Env = name, append(os.Environ(), env...)
+		cmd.Env = append(os.Environ(), env...)
 		must(t, cmd.Start())
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 		})
+		// Until the child has executed its program it has our environment.
+		eventually(t, func() bool {
+			name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))
+			return err == nil && string(name) == "sleep\n"
+		})
 		return cmd
 	}
-	s := newScope(t.Name(), nil)
-	child, other := start("x"), start("crucible")
-	all, err := parents()
-	must(t, err)
-	if got := s.ownerOfProcess(child.Process.Pid, all); got != ours {
-		t.Errorf("a child is %v, not ours", got)
-	}
-	// As if other were an orphan, and later than the test, or earlier.
-	stat := all[other.Process.Pid]
-	stat.PPID, stat.StartTicks = 1, s.began+1
-	all[other.Process.Pid] = stat
-	if got := s.ownerOfProcess(other.Process.Pid, all); got != unknown {
-		t.Errorf("an orphan called crucible is %v, not unknown", got)
-	}
-	stat.StartTicks = s.began - 1
-	all[other.Process.Pid] = stat
-	if got := s.ownerOfProcess(other.Process.Pid, all); got != foreign {
-		t.Errorf("an orphan from before the test is %v, not foreign", got)
-	}
-	for tag, want := range map[string]owner{s.tag: ours, "another": foreign} {
-		tagged := start("x", ownerEnv+"="+tag)
-		all[tagged.Process.Pid] = stat // an orphan
-		// Until the child has executed its program it has our environment.
-		for tagOf(tagged.Process.Pid) != tag {
-			time.Sleep(time.Millisecond)
+	s := newScope(t, nil)
+	for tag, want := range map[string]owner{s.tag: ours, "another": foreign, "": unknown} {
+		pid := start(ownerEnv + "=" + tag).Process.Pid
+		all, err := parents()
+		must(t, err)
+		if got := s.ownerOfProcess(pid, all); tag != "another" && got != ours {
+			t.Errorf("a child with the tag %q is %v, not ours", tag, got)
 		}
-		if got := s.ownerOfProcess(tagged.Process.Pid, all); got != want {
+		stat := all[pid]
+		stat.PPID = 1 // as if it were an orphan
+		all[pid] = stat
+		if got := s.ownerOfProcess(pid, all); got != want {
 			t.Errorf("an orphan with the tag %q is %v, not %v", tag, got, want)
 		}
 	}
@@ -292,28 +373,45 @@ func (r *recorder) Errorf(format string, args ...any) {
 }
 func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
 
+func (r *recorder) finish() {
+	for _, f := range slices.Backward(r.cleanups) {
+		f()
+	}
+}
+
 // LeakCheck itself: it speaks up in the end, and only then.
 func TestLeakCheck(t *testing.T) {
-	t.Setenv(Shared, "1")
 	for _, leak := range []bool{false, true} {
-		dir, r := t.TempDir(), &recorder{TB: t}
-		LeakCheck(r, dir)
-		path := filepath.Join(dir, "left")
-		if leak {
-			touch(t, path)
-		}
-		if len(r.errors) > 0 {
-			t.Errorf("too early: %q", r.errors)
-		}
-		for _, f := range r.cleanups {
-			f()
-		}
-		want := ""
-		if leak {
-			want = "leak: file " + path
-		}
-		if got := strings.Join(r.errors, "\n"); got != want {
-			t.Errorf("says %q, want %q", got, want)
-		}
+		t.Run(strconv.FormatBool(leak), func(t *testing.T) {
+			patience = 0
+			t.Cleanup(func() { patience = settle })
+			dir, r := t.TempDir(), &recorder{TB: t}
+			outside := os.TempDir()
+			LeakCheck(r, dir)
+			inside := os.TempDir()
+			if inside == outside {
+				t.Errorf("temporary files are in %s, as others' are", inside)
+			}
+			path := filepath.Join(dir, "left")
+			if leak {
+				touch(t, path)
+				must(t, os.Mkdir(inside+"/forgotten", 0o755))
+			}
+			if len(r.errors) > 0 {
+				t.Errorf("too early: %q", r.errors)
+			}
+			r.finish()
+			want := ""
+			if leak {
+				want = "leak: file " + path + "\nleak: file " + inside + "/forgotten"
+				must(t, os.RemoveAll(inside))
+			}
+			if got := strings.Join(r.errors, "\n"); got != want {
+				t.Errorf("says %q, want %q", got, want)
+			}
+			if _, err := os.Stat(inside); err == nil {
+				t.Errorf("%s is still there", inside)
+			}
+		})
 	}
 }

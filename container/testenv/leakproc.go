@@ -51,11 +51,10 @@ func tagOf(pid int) string {
 }
 
 // ownerOfProcess goes from a process up to the child of init above it. It is
-// ours if it meets this process, or one with our tag; it is foreign if it meets
-// another test's tag, or ends at one that is older than the test. What remains
-// are orphans of the test's time, which count if they look like the project's.
+// ours if it meets this process, or one with our tag, and foreign if it meets
+// another test's tag. Of what remains, orphans without our environment such as
+// a container's, its text tells.
 func (s *scope) ownerOfProcess(pid int, all map[int]proc.Stat) owner {
-	top := pid
 	for at := pid; at > 1; at = all[at].PPID {
 		if at == os.Getpid() {
 			return ours
@@ -66,25 +65,19 @@ func (s *scope) ownerOfProcess(pid int, all map[int]proc.Stat) owner {
 			}
 			return foreign
 		}
-		top = at
-	}
-	if all[top].StartTicks < s.began || !suspect(pid) {
-		return foreign
 	}
 	return unknown
 }
 
-// suspect says whether a process looks like one of the project's.
-func suspect(pid int) bool {
-	exe, _ := proc.Root.Exe(pid)
-	args, _ := proc.Root.Args(pid)
-	text := filepath.Base(exe) + " " + strings.Join(args, " ")
-	if groups, err := proc.Root.Cgroups(pid); err == nil {
-		for _, g := range groups {
-			text += " " + g.Path
-		}
+// cgroupsOf is a text that holds the cgroups of a process: a container's are
+// called by its name.
+func cgroupsOf(pid int) string {
+	groups, _ := proc.Root.Cgroups(pid)
+	var all []string
+	for _, g := range groups {
+		all = append(all, g.Path)
 	}
-	return strings.Contains(text, "crucible") || strings.Contains(text, "criu")
+	return strings.Join(all, " ")
 }
 
 func listProcesses(s *scope) ([]item, error) {
@@ -97,7 +90,7 @@ func listProcesses(s *scope) ([]item, error) {
 		if pid == os.Getpid() || p.PPID == 2 || pid == 2 { // kernel threads
 			continue
 		}
-		i := item{id: fmt.Sprintf("%d@%d", pid, p.StartTicks), pid: pid}
+		i := item{id: fmt.Sprintf("%d@%d", pid, p.StartTicks), pid: pid, tie: cgroupsOf(pid)}
 		i.owner = func() owner { return s.ownerOfProcess(pid, all) }
 		args, _ := proc.Root.Args(pid)
 		i.what = fmt.Sprintf("%d (%s), state %s, parent %d: %s", pid, p.Comm, p.State, p.PPID, strings.Join(args, " "))
@@ -163,11 +156,11 @@ func listCgroups(s *scope) ([]item, error) {
 			i.owner = func() owner {
 				for _, word := range pids {
 					pid, _ := strconv.Atoi(word)
-					if o := s.ownerOfProcess(pid, all); o != unknown {
-						return o
+					if s.ownerOfProcess(pid, all) == ours {
+						return ours
 					}
 				}
-				return unknown
+				return unknown // the path tells
 			}
 			items = append(items, i)
 			return nil
@@ -208,9 +201,10 @@ func listMounts(*scope) ([]item, error) {
 }
 
 // listFiles lists all below the directories, except committed images, and what
-// crucible leaves in the directory for temporary files.
+// is in the directory for temporary files.
 func listFiles(s *scope) ([]item, error) {
 	var items []item
+	add := func(path string) { items = append(items, item{id: path, what: path, owner: always}) }
 	for _, dir := range s.dirs {
 		images := filepath.Join(dir, "images")
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -224,16 +218,16 @@ func listFiles(s *scope) ([]item, error) {
 			case filepath.Dir(path) == images && !strings.HasPrefix(entry.Name(), "."):
 				return fs.SkipDir
 			}
-			items = append(items, item{id: path, what: path, owner: always})
+			add(path)
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	temp, err := filepath.Glob(filepath.Join(os.TempDir(), "crucible*"))
-	for _, path := range temp {
-		items = append(items, item{id: path, what: path})
+	entries, err := os.ReadDir(s.temp)
+	for _, entry := range entries {
+		add(filepath.Join(s.temp, entry.Name()))
 	}
 	return items, err
 }

@@ -1,8 +1,12 @@
 package testenv
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +40,29 @@ func StateRoot(t testing.TB) string {
 		}
 	})
 	t.Setenv(RootEnv, dir)
+	roots.Lock()
+	defer roots.Unlock()
+	roots.all = append(roots.all, dir)
 	return dir
+}
+
+// roots are the state roots that this process has made.
+var roots struct {
+	sync.Mutex
+	all []string
+}
+
+func stateRoots() []string {
+	roots.Lock()
+	defer roots.Unlock()
+	return slices.Clone(roots.all)
+}
+
+// Bridge is the name of a state root's bridge, by which the nftables table of
+// the root is called as well: container/network's, which a test there checks.
+func Bridge(root string) string {
+	sum := sha256.Sum256([]byte(filepath.Clean(root)))
+	return fmt.Sprintf("crb%x", sum[:4])
 }
 
 // layered says whether a directory below dir can be an overlay's upper one.

@@ -1,9 +1,16 @@
 package testenv
 
 import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,6 +43,146 @@ func TestStateRoot(t *testing.T) {
 	})
 	if _, err := os.Stat(dir); err == nil {
 		t.Errorf("%s is still there", dir)
+	}
+}
+
+// verdict runs a function as a test that nobody sees, and says how it ended.
+func verdict(t *testing.T, f func(testing.TB)) (how, why string) {
+	r := &ender{TB: t}
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		f(r)
+	}()
+	<-done
+	return r.how, r.why
+}
+
+type ender struct {
+	testing.TB
+	how, why string
+}
+
+func (r *ender) end(how, why string) {
+	r.how, r.why = how, why
+	runtime.Goexit()
+}
+func (r *ender) Fatal(args ...any)                 { r.end("fails", fmt.Sprint(args...)) }
+func (r *ender) Fatalf(format string, args ...any) { r.end("fails", fmt.Sprintf(format, args...)) }
+func (r *ender) Skipf(format string, args ...any)  { r.end("skips", fmt.Sprintf(format, args...)) }
+
+func TestSkips(t *testing.T) {
+	seen := filepath.Join(t.TempDir(), "lacks")
+	t.Setenv(LacksFile, seen)
+	var out strings.Builder
+	shown = &out
+	t.Cleanup(func() { shown = os.Stderr })
+	lacks := func(has bool, err error) func(testing.TB) {
+		return func(t testing.TB) { Lacks(t, "wings", func() (bool, error) { return has, err }) }
+	}
+	for _, c := range []struct {
+		what        string
+		f           func(testing.TB)
+		how, strict string
+		shown       bool
+	}{
+		{"a skip", func(t testing.TB) { Skip(t, "no %s", "wings") }, "skips", "fails", false},
+		{"the probe says no", lacks(false, nil), "skips", "skips", true},
+		{"the probe says yes", lacks(true, nil), "fails", "fails", false},
+		{"the probe cannot tell", lacks(false, os.ErrPermission), "skips", "fails", false},
+	} {
+		for value, want := range map[string]string{"": c.how, "1": c.strict} {
+			must(t, os.WriteFile(seen, nil, 0o644))
+			out.Reset()
+			t.Setenv(NoSkip, value)
+			if how, why := verdict(t, c.f); how != want || !strings.Contains(why, "wings") {
+				t.Errorf("%s with %s=%q: %s, want it %s: %q", c.what, NoSkip, value, how, want, why)
+			}
+			data, err := os.ReadFile(seen)
+			want := ""
+			if c.shown {
+				want = t.Name() + ": skipped, since this machine lacks wings\n"
+			}
+			if must(t, err); string(data) != want || out.String() != want {
+				t.Errorf("%s is shown as %q and %q, want %q", c.what, out.String(), data, want)
+			}
+		}
+	}
+}
+
+func TestKernelOption(t *testing.T) {
+	const config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=m\nCONFIG_D=1\nCONFIG_EE=y\n"
+	for option, want := range map[string]bool{"CONFIG_A": true, "CONFIG_B": false, "CONFIG_C": true, "CONFIG_E": false, "CONFIG_F": false} {
+		if has, err := hasOption(strings.NewReader(config), option); has != want || err != nil {
+			t.Errorf("%s: %v, %v", option, has, err)
+		}
+	}
+	// Nothing of this would run without.
+	if has, err := KernelOption("CONFIG_NAMESPACES")(); err == nil && !has {
+		t.Error("the kernel's configuration has no CONFIG_NAMESPACES")
+	}
+	if has, err := KernelOption("CONFIG_NO_SUCH_THING")(); has {
+		t.Errorf("the kernel has CONFIG_NO_SUCH_THING: %v", err)
+	}
+}
+
+// Nobody skips but by Skip, Root and Lacks: any other skip would be seen by
+// nobody, and last for ever.
+func TestSkipsAreOurs(t *testing.T) {
+	root, err := moduleRoot()
+	must(t, err)
+	files := 0
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata") {
+			return fs.SkipDir
+		}
+		if entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		files++
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, at := range skips(file) {
+			t.Errorf("%s skips by itself: that is testenv.Skip's, or testenv.Lacks's", set.Position(at))
+		}
+		return nil
+	})
+	must(t, err)
+	if files < 50 {
+		t.Fatalf("saw %d files: is this still the module?", files)
+	}
+}
+
+// skips are the places where a file names a method that skips a test.
+func skips(file *ast.File) (all []token.Pos) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		method, ok := n.(*ast.SelectorExpr)
+		if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, method.Sel.Name) {
+			return true
+		}
+		if pkg, ok := method.X.(*ast.Ident); !ok || pkg.Name != "testenv" {
+			all = append(all, method.Sel.Pos())
+		}
+		return true
+	})
+	return all
+}
+
+func TestSkipsAreFound(t *testing.T) {
+	for line, want := range map[string]int{
+		`t.Skip("x")`: 1, `b.Skipf("x")`: 1, `t.SkipNow()`: 1, `f := e.t.Skip; f()`: 1, `defer func() { h.T().Skip() }()`: 1,
+		`testenv.Skip(t, "x")`: 0, `_ = fs.SkipDir`: 0, `_ = t.Skipped()`: 0,
+	} {
+		file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nfunc f() { "+line+" }", 0)
+		if must(t, err); len(skips(file)) != want {
+			t.Errorf("%d skips in %s, want %d", len(skips(file)), line, want)
+		}
 	}
 }
 

@@ -1,11 +1,20 @@
 package blake3
 
-import "testing"
+import (
+	"testing"
+
+	"golang.org/x/sys/cpu"
+
+	"crucible/container/testenv"
+)
+
+func hasAVX2() (bool, error)   { return cpu.X86.HasAVX2, nil }
+func hasAVX512() (bool, error) { return cpu.X86.HasAVX512F, nil }
 
 // The narrower code must work on processors that have the wider one, too.
 func TestLanesAVX2(t *testing.T) {
 	if width() < 8 {
-		t.Skip("processor without AVX2")
+		testenv.Lacks(t, "AVX2", hasAVX2)
 	}
 	in := (*[lanes * chunkSize]byte)(pattern(lanes * chunkSize))
 	for _, counter := range []uint64{0, 256, 1<<32 - 256, 1 << 32} {
@@ -24,7 +33,7 @@ func BenchmarkLanes(b *testing.B) {
 	var out [lanes]Value
 	b.Run("avx512", func(b *testing.B) {
 		if width() < 16 {
-			b.Skip("processor without AVX-512")
+			testenv.Lacks(b, "AVX-512", hasAVX512)
 		}
 		b.SetBytes(lanes * chunkSize)
 		for b.Loop() {
@@ -33,7 +42,7 @@ func BenchmarkLanes(b *testing.B) {
 	})
 	b.Run("avx2", func(b *testing.B) {
 		if width() < 8 {
-			b.Skip("processor without AVX2")
+			testenv.Lacks(b, "AVX2", hasAVX2)
 		}
 		b.SetBytes(lanes * chunkSize)
 		for b.Loop() {

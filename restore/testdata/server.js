@@ -8,11 +8,11 @@ const later = ms => new Promise(done => setTimeout(done, ms));
 (async () => { for (;;) { await later(7); state.promised++; } })();
 http.createServer((request, response) => {
   state.requests++;
-  const now = {...state}; // the file has all of its ticks
+  const then = {...state}; // while the file is read, ticks come that it lacks
   // By way of the thread pool, which is part of what must come back.
   fs.readFile('/srv/crucible-test/ticks', 'utf8', (error, text) => {
     const lines = error ? [] : text.trim().split('\n');
     const inOrder = lines.every((line, i) => Number(line) === i + 1);
-    response.end(JSON.stringify({...now, lines: lines.length, inOrder}));
+    response.end(JSON.stringify({...then, lines: lines.length, inOrder}));
   });
 }).listen(8000, () => console.log('ready'));

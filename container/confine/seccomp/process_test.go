@@ -15,6 +15,7 @@ import (
 
 	"crucible/container/confine"
 
+	"crucible/container/testenv"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -174,11 +175,11 @@ func program32(t *testing.T, number, argument uint32) string {
 // 32-bit system calls on a 64-bit machine are another way to the same kernel.
 func TestOtherArchitectures(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
-		t.Skip("for amd64")
+		testenv.Lacks(t, "the instructions of amd64", func() (bool, error) { return runtime.GOARCH == "amd64", nil })
 	}
 	const getpid, socketcall, socket = 20, 102, 1
 	if err := exec.Command(program32(t, getpid, 0)).Run(); errors.Is(err, unix.ENOEXEC) {
-		t.Skip("a kernel without CONFIG_IA32_EMULATION")
+		testenv.Lacks(t, "32-bit programs", testenv.KernelOption("CONFIG_IA32_EMULATION"))
 	}
 	rules := []specs.LinuxSyscall{
 		{Names: []string{"getpid"}, Action: specs.ActErrno, ErrnoRet: number(7)},
