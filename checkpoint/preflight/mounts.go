@@ -154,7 +154,7 @@ func (t *mountTable) judgeOne(m *mountPoint) *Finding {
 	}
 	if m.master != "" && !t.hasMaster(m) {
 		return &Finding{Kind: "mount-sharing", What: "the mount gets its events from one outside of the container",
-			Remedy: "make it private first (mount --make-private)"}
+			Remedy: "make it private first (`mount --make-private`)"}
 	}
 	return nil
 }

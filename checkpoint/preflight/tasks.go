@@ -29,7 +29,7 @@ func (l *look) judgeProcesses() {
 		if !limits(p.status) {
 			l.add(p, nil, Finding{Kind: "rlimit", Blocks: true,
 				What:   fmt.Sprintf("it runs as uid %d, gid %d, and without CAP_SYS_RESOURCE CRIU cannot read its limits", p.status.UIDs[1], p.status.GIDs[1]),
-				Remedy: "give the container a user namespace (--userns auto)"})
+				Remedy: "give the container a user namespace (`crucible run --userns auto`)"})
 		}
 		l.judgeWait(p)
 	}
