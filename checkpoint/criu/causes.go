@@ -145,6 +145,8 @@ func socketCauses() []known {
 			Remedy: "a stream to a process outside of the container cannot be saved: end the connection"},
 		{Kind: "unix-external", Pattern: "Can't dump name-less external socket", Remedy: "a unix socket's peer is outside of the container and has no name: end the connection"},
 		{Kind: "unix-peer", Pattern: "Unix socket {socket} without peer {peer}", Remedy: "a unix socket's peer is outside of the container: end the connection"},
+		{Kind: "unix-dangling", Pattern: "Dangling connection {socket}", Errno: syscall.ENOTSUP,
+			Remedy: "a unix socket is connected to a listener outside of the container that has not accepted it: end the connection"},
 		{Kind: "unix-in-flight", Pattern: "Non-empty write queue on an in-flight socket {socket}", Remedy: "a unix connection with data waits to be accepted: try again"},
 		{Kind: "unix-bind", Pattern: "Can't bind id {_} ino {socket} addr {path}",
 			Remedy: "the socket's path exists already, or its directory does not: restore on a fresh root file system"},
