@@ -140,9 +140,18 @@ func (d *dump) run(ctx context.Context) error {
 	defer func() { _ = d.draft.Discard() }()
 	defer func() { _ = d.closeTrees() }()
 	if err := d.criu(ctx, p); err != nil {
-		return errors.Join(err, d.goOn())
+		return errors.Join(err, d.release(), d.goOn())
 	}
 	return d.after(ctx)
+}
+
+// release comes before the tasks run again after a dump that failed. A CRIU
+// that could has put everything back by itself.
+func (d *dump) release() error {
+	if d.frozenAt.IsZero() {
+		return nil
+	}
+	return d.c.ReleaseConnections()
 }
 
 // prepare does what must be there before the freeze, beside CRIU's own
