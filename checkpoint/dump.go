@@ -75,6 +75,8 @@ type dump struct {
 	archives   *imagepb.Filesystem
 	trees      []tree
 	treesSaved error
+
+	bound, connectedUDP int // sockets: see [network.BoundTo]
 }
 
 // Dump writes a container's state to a new image. Unless LeaveRunning is set

@@ -155,7 +155,7 @@ func socketCauses() []known {
 		{Kind: "address-missing", Pattern: "Can't bind inet socket (id {socket}): Cannot assign requested address",
 			Remedy: "the new network namespace lacks the address that the socket had: restore with the same address, or with --tcp-close"},
 		{Kind: "address-missing", Pattern: "Can't connect inet socket back",
-			Remedy: "the connection's own address is missing here, or the connection exists already: restore with the same address, or with --tcp-close"},
+			Remedy: "the socket's own address is missing here, or the connection exists already: restore at the same address (--ip), or, if it is one of TCP, with --tcp-close"},
 		{Kind: "interface-missing", Pattern: "couldn't find ifindex for {interface}", Remedy: "a socket is bound to an interface that is missing here: give the interface the same name"},
 		{Kind: "nft-missing", Pattern: "CRIU was built without libnftables support", Remedy: "run scripts/setup, which builds CRIU with nftables, or give the container a network of its own"},
 		{Kind: "nft", Pattern: "Locking network failed using nftables",
