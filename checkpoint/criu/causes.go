@@ -100,6 +100,8 @@ func fileCauses() []known {
 			Remedy: "an inotify watch's file cannot be found by its handle: --criu-option force-irmap, and --criu-option irmap-scan-path=DIR for where it may be"},
 		{Kind: "inotify", Pattern: "Can't dump that handle",
 			Remedy: "an inotify watch is on a file system without file handles (overlay, perhaps): --criu-option force-irmap"},
+		{Kind: "inotify", Pattern: "fsnotify: Unable to open {path}: No such file or directory",
+			Remedy: "a file that an inotify watch is on is missing in the new root file system: bring it there"},
 		{Kind: "shell-job", Pattern: "The root process {pid} is not a session leader",
 			Remedy: "the container's first process shares a session with somebody outside: start it detached, or allow it with --shell-job"},
 		{Kind: "shell-job", Pattern: "Found dangling tty with sid {sid} pgid {pgid} ({_}) on peer fd {fd}",
