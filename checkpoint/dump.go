@@ -15,6 +15,7 @@ import (
 	"crucible/checkpoint/preflight"
 	"crucible/container"
 	"crucible/container/cgroup"
+	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
 	"crucible/proto/imagepb"
@@ -112,6 +113,9 @@ func (d *dump) run(ctx context.Context) error {
 		return err
 	}
 	d.wasFrozen = status == container.Frozen
+	if err := host.CheckpointRestore(); err != nil {
+		return err
+	}
 	if d.ns, err = d.c.NetNS(); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"crucible/checkpoint/criu"
 	"crucible/checkpoint/preflight"
 	"crucible/container"
+	"crucible/container/host"
 	"crucible/container/name"
 	"crucible/container/network"
 	"crucible/images"
@@ -253,10 +254,11 @@ func explainCRIU(err error, f *failure) bool {
 	var missing *criu.NotFound
 	var old *criu.TooOld
 	var broken *criu.NotWorking
+	var kernel *host.MissingError
 	var address *network.AddressInUse
 	var port *network.PortInUse
 	switch {
-	case errors.As(err, &missing), errors.As(err, &old), errors.As(err, &broken):
+	case errors.As(err, &missing), errors.As(err, &old), errors.As(err, &broken), errors.As(err, &kernel):
 		f.Code = 7
 	case errors.As(err, &failed):
 		f.Log = failed.LogPath
