@@ -213,9 +213,13 @@ func (d *dump) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	nested, err := d.group.Nested()
+	if err != nil {
+		return err
+	}
 	d.report, err = preflight.Inspect(ctx, preflight.Subject{
-		Frozen: d.wasFrozen,
-		Init:   d.c.State.Init.Pid, Pids: pids, NetNS: d.ns, UserNS: len(d.spec.Linux.UIDMappings) > 0,
+		Frozen: d.wasFrozen, Nested: nested,
+		Init: d.c.State.Init.Pid, Pids: pids, NetNS: d.ns, UserNS: len(d.spec.Linux.UIDMappings) > 0,
 		External: externalPoints(d.mounts), Given: d.o.Preflight,
 	})
 	if err != nil {
