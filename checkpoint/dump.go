@@ -15,6 +15,7 @@ import (
 	"crucible/checkpoint/preflight"
 	"crucible/container"
 	"crucible/container/cgroup"
+	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
 	"crucible/proto/imagepb"
@@ -75,6 +76,8 @@ type dump struct {
 	archives   *imagepb.Filesystem
 	trees      []tree
 	treesSaved error
+
+	bound, connectedUDP int // sockets: see [network.BoundTo]
 }
 
 // Dump writes a container's state to a new image. Unless LeaveRunning is set
@@ -110,6 +113,9 @@ func (d *dump) run(ctx context.Context) error {
 		return err
 	}
 	d.wasFrozen = status == container.Frozen
+	if err := host.CheckpointRestore(); err != nil {
+		return err
+	}
 	if d.ns, err = d.c.NetNS(); err != nil {
 		return err
 	}
@@ -144,7 +150,7 @@ func (d *dump) run(ctx context.Context) error {
 		err = d.unfinished(ctx, err)
 	}
 	if err != nil {
-		return errors.Join(err, d.goOn())
+		return errors.Join(err, d.release(), d.goOn())
 	}
 	return d.after(ctx)
 }
@@ -164,6 +170,15 @@ func (d *dump) unfinished(ctx context.Context, failure error) error {
 	err := d.o.Store.Remove(context.WithoutCancel(ctx), d.image.Ref())
 	d.image = nil
 	return errors.Join(failure, err)
+}
+
+// release comes before the tasks run again after a dump that failed. A CRIU
+// that could has put everything back by itself.
+func (d *dump) release() error {
+	if d.frozenAt.IsZero() {
+		return nil
+	}
+	return d.c.ReleaseConnections()
 }
 
 // prepare does what must be there before the freeze, beside CRIU's own
@@ -219,9 +234,13 @@ func (d *dump) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	nested, err := d.group.Nested()
+	if err != nil {
+		return err
+	}
 	d.report, err = preflight.Inspect(ctx, preflight.Subject{
-		Frozen: d.wasFrozen,
-		Init:   d.c.State.Init.Pid, Pids: pids, NetNS: d.ns, UserNS: len(d.spec.Linux.UIDMappings) > 0,
+		Frozen: d.wasFrozen, Nested: nested,
+		Init: d.c.State.Init.Pid, Pids: pids, NetNS: d.ns, UserNS: len(d.spec.Linux.UIDMappings) > 0,
 		External: externalPoints(d.mounts), Given: d.o.Preflight,
 	})
 	if err != nil {

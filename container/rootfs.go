@@ -176,6 +176,9 @@ func (m *Monitor) makeMount(dir *os.File, target string, one mount.Mount, o Prep
 	if err := one.Apply(dir); err != nil {
 		return err
 	}
+	if err := m.detachOwn(dir, one); err != nil {
+		return err
+	}
 	if !one.Kept() {
 		return nil
 	}
@@ -186,6 +189,28 @@ func (m *Monitor) makeMount(dir *os.File, target string, one mount.Mount, o Prep
 		return m.dev().Apply(dir)
 	}
 	return nil
+}
+
+// detachOwn takes the root filesystem, as far as it is put together, out of a
+// volume that contains the state root: CRIU finds a watched file by any mount
+// that shows it, and a restore has nothing at that place.
+func (m *Monitor) detachOwn(dir *os.File, one mount.Mount) error {
+	if one.Type != "bind" || !one.Recursive {
+		return nil
+	}
+	source, err := filepath.EvalSymlinks(one.Source)
+	if err != nil {
+		return err
+	}
+	own, err := filepath.EvalSymlinks(m.c.Dir)
+	if err != nil {
+		return err
+	}
+	path, err := filepath.Rel(source, own)
+	if err != nil || !filepath.IsLocal(path) {
+		return nil
+	}
+	return one.Detach(dir, path)
 }
 
 func (m *Monitor) dev() mount.Dev {

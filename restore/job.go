@@ -451,6 +451,13 @@ func newJobArgs(image *images.Image, c *container.Container, o Options) (*jobArg
 		a.Net.MAC = network.MAC{}
 	}
 	a.NewAddress = a.Net.Address.Addr() != old.Address.Addr()
+	if a.NewAddress {
+		note, err := leftBehind(image.Manifest.GetTraits(), old.Address.Addr())
+		if err != nil {
+			return nil, err
+		}
+		a.Notes = append(a.Notes, note...)
+	}
 	if a.NewAddress && image.Manifest.GetTraits().GetEstablishedTcp() && !a.TCPClose {
 		// A connection is bound to its addresses; they cannot follow.
 		a.TCPClose = true

@@ -12,6 +12,7 @@ import (
 	"crucible/checkpoint"
 	"crucible/checkpoint/criu"
 	"crucible/container"
+	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
 	"crucible/proto/imagepb"
@@ -50,6 +51,9 @@ func From(ctx context.Context, image *images.Image, o Options) (*Result, error) 
 	}
 	if err := image.CheckMachine(""); err != nil {
 		return nil, err
+	}
+	if err := host.CheckpointRestore(); err != nil {
+		return nil, fmt.Errorf("restore from %s: %w", image.Ref(), err)
 	}
 	c, created, err := target(ctx, image, o)
 	if err != nil {

@@ -75,7 +75,9 @@
 // (compel_execute_syscall), and a CRIU that is killed then puts nothing back.
 // Killed at 297 random points of a dump of three processes with some five
 // threads each (TestKillDuringDump), CRIU took a task with it 33 times, left
-// a parasite's memory behind 149 times, and left the group frozen 13 times.
+// a parasite's memory behind 149 times, and left the group frozen 13 times. A TCP
+// socket that it was saving stays in repair mode, and its nftables lock in
+// force: container.ReleaseConnections ends both.
 //
 // So nothing here kills CRIU during a dump by itself: a cancelled context
 // is a no at the next event, upon which CRIU undoes everything, and the end

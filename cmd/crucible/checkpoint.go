@@ -66,6 +66,9 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 	if err != nil || limit > 1<<32-1 {
 		return misuse("--ghost-limit: must be a size below 4g, not %q", o.ghostLimit)
 	}
+	if o.Timeout <= 0 {
+		return misuse("--timeout %s: must be longer than nothing", o.Timeout)
+	}
 	if err := needRoot("checkpoint a container"); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"crucible/checkpoint/criu"
 	"crucible/checkpoint/preflight"
 	"crucible/container"
+	"crucible/container/host"
 	"crucible/container/name"
 	"crucible/container/network"
 	"crucible/images"
@@ -258,10 +259,11 @@ func explainCRIU(err error, f *failure) bool {
 	var failed *criu.Error
 	var missing *criu.NotFound
 	var broken *criu.NotWorking
+	var kernel *host.MissingError
 	var address *network.AddressInUse
 	var port *network.PortInUse
 	switch {
-	case errors.As(err, &missing), errors.As(err, &broken):
+	case errors.As(err, &missing), errors.As(err, &broken), errors.As(err, &kernel):
 		f.Code = 7
 	case errors.As(err, &failed):
 		f.Log = failed.LogPath

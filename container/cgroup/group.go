@@ -299,6 +299,31 @@ func (g *Group) list(file string) ([]int, error) {
 	return slices.Compact(all), nil
 }
 
+// Nested tells which processes are in a group below this one, in any hierarchy,
+// and in which: its path from here.
+func (g *Group) Nested() (map[int]string, error) {
+	all := map[int]string{}
+	for _, l := range g.leaves {
+		var st unix.Stat_t
+		// kernfs counts a directory's directories: mostly there are none.
+		if unix.Stat(l.dir, &st) == nil && st.Nlink <= 2 {
+			continue
+		}
+		dirs, err := below(l.dir)
+		if err != nil {
+			return nil, fmt.Errorf("list the groups of cgroup %s: %w", g.name, err)
+		}
+		for _, dir := range dirs[1:] {
+			// A group that is gone again, or one for threads (cgroups(7)).
+			pids, _ := numbers(filepath.Join(l.dir, dir, "cgroup.procs"))
+			for _, pid := range pids {
+				all[pid] = dir
+			}
+		}
+	}
+	return all, nil
+}
+
 // DirFD opens the group's directory for clone3(2) with CLONE_INTO_CGROUP, which
 // knows v2 only: (nil, nil) where the group has no directory there.
 func (g *Group) DirFD() (*os.File, error) {
