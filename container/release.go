@@ -6,8 +6,9 @@ import "crucible/container/network"
 // connections and could not undo itself, because the one that made it was
 // killed. See [network.Release].
 //
-// What a killed CRIU leaves in a task's memory stays there, a few pages that
-// nobody uses (/memfd:CRIUFMD): only the task itself could unmap them.
+// What a killed CRIU leaves in a task's memory stays there, two mappings of
+// /memfd:CRIUMFD with some 0.9 MB that nobody uses: only the task itself could
+// unmap them.
 func (c *Container) ReleaseConnections() error {
 	group, err := c.Group()
 	if err != nil {

@@ -93,9 +93,10 @@ func readNames(dir string) ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// gone lets pass that a process has ended, or closed a descriptor.
+// gone lets pass that a process has ended, or closed a descriptor, and a kernel
+// before Linux 5.6, on which nothing can be done.
 func gone(err error) error {
-	for _, e := range []error{unix.ESRCH, unix.EBADF, os.ErrNotExist} {
+	for _, e := range []error{unix.ESRCH, unix.EBADF, os.ErrNotExist, unix.ENOSYS} {
 		if errors.Is(err, e) {
 			return nil
 		}
