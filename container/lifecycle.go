@@ -344,7 +344,7 @@ func (c *Container) dropParked(ctx context.Context) error {
 
 // SetLimits changes the limits of a container, and those with which it would
 // start again.
-func (c *Container) SetLimits(_ context.Context, r *specs.LinuxResources) error {
+func (c *Container) SetLimits(ctx context.Context, r *specs.LinuxResources) error {
 	if _, err := c.Require("update", Created, Running, Frozen); err != nil {
 		return err
 	}
@@ -354,6 +354,11 @@ func (c *Container) SetLimits(_ context.Context, r *specs.LinuxResources) error 
 	}
 	if err := g.Update(r); err != nil {
 		return err
+	}
+	if !c.State.Init.Alive() {
+		// It has ended meanwhile, and its monitor may have looked before the
+		// group joined what it was not in.
+		return g.Remove(ctx)
 	}
 	spec, err := c.Spec()
 	if err != nil {
