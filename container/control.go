@@ -112,10 +112,10 @@ type MonitorError struct {
 func (e *MonitorError) Error() string {
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, unix.EPIPE, unix.ECONNRESET, unix.ECONNREFUSED} {
 		if errors.Is(e.Err, end) {
-			return fmt.Sprintf("container %s: its monitor is gone", e.Name)
+			return fmt.Sprintf("talk to the monitor of container %s: it is gone", e.Name)
 		}
 	}
-	return fmt.Sprintf("container %s: its monitor does not answer: %v", e.Name, e.Err)
+	return fmt.Sprintf("talk to the monitor of container %s: %v", e.Name, e.Err)
 }
 
 // Hint says what to do about it.

@@ -93,13 +93,15 @@ type NotFoundError struct {
 }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("container %s: does not exist below %s", e.Name, e.Root)
+	return fmt.Sprintf("open container %s: does not exist below %s", e.Name, e.Root)
 }
 
 // ExistsError says that the name is taken.
 type ExistsError struct{ Name string }
 
-func (e *ExistsError) Error() string { return fmt.Sprintf("container %s: exists already", e.Name) }
+func (e *ExistsError) Error() string {
+	return fmt.Sprintf("create container %s: exists already", e.Name)
+}
 
 // StateError says that a container is not in a state that allows the operation.
 type StateError struct {
