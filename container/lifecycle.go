@@ -62,7 +62,10 @@ func (c *Container) create(spec *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	draft := filepath.Join(c.Root.containers(), fmt.Sprintf(".%s.%d", c.Name, os.Getpid()))
+	if err := c.Root.Sweep(); err != nil {
+		return err
+	}
+	draft := c.Root.draft(c.Name)
 	if err := os.Mkdir(draft, 0o711); err != nil {
 		return err
 	}
