@@ -176,5 +176,15 @@ func (m *Monitor) CloseInput() { m.fromClient(frameEnd, nil) }
 // Resize tells the container's terminal its size.
 func (m *Monitor) Resize(rows, columns uint16) { m.resize(rows, columns) }
 
-// Signal sends a signal to the container's init.
-func (m *Monitor) Signal(sig unix.Signal) { _ = unix.Kill(m.pid, sig) }
+// Signal sends a signal to the init of a container in the foreground, as long
+// as there is one.
+func (m *Monitor) Signal(sig unix.Signal) {
+	if m.init == nil {
+		return
+	}
+	raw, err := m.init.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+}

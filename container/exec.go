@@ -176,8 +176,10 @@ func closeAll(files []*os.File) {
 }
 
 // Copy connects the program's streams with ours until it closes its output.
-// Input is copied in the background; nil ends the program's input at once.
-func (x *Exec) Copy(stdin io.Reader, stdout, stderr io.Writer) {
+// Input is copied in the background; nil ends the program's input at once. When
+// output cannot be written the program's end of it breaks, and the error is an
+// *OutputError.
+func (x *Exec) Copy(stdin io.Reader, stdout, stderr io.Writer) error {
 	input := x.stdin
 	if x.master != nil {
 		input = x.master
@@ -194,18 +196,37 @@ func (x *Exec) Copy(stdin io.Reader, stdout, stderr io.Writer) {
 		input.Close()
 	}
 	if x.master != nil {
-		_, _ = io.Copy(stdout, x.master)
-		return
+		return copyOut(stdout, x.master, "standard output")
 	}
 	var wg sync.WaitGroup
+	var lost [2]error
 	for i, w := range []io.Writer{stdout, stderr} {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			_, _ = io.Copy(w, x.output[i])
+			lost[i] = copyOut(w, x.output[i], []string{"standard output", "standard error"}[i])
 		}()
 	}
 	wg.Wait()
+	return errors.Join(lost[:]...)
+}
+
+// copyOut copies until the end, or until nothing can be written: then it closes
+// the source, on which the program would wait for ever else.
+func copyOut(to io.Writer, from *os.File, name string) error {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, lost := to.Write(buf[:n]); lost != nil {
+				from.Close()
+				return &OutputError{Stream: name, Err: lost}
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
 }
 
 // Resize tells the program's terminal its size.

@@ -102,21 +102,31 @@ func (c *Container) publish(draft string) error {
 
 // Run starts the container as a child of the calling process and serves it
 // until its end, whose exit status it returns. The calling goroutine's thread
-// stays in the container's namespaces.
+// stays in the container's namespaces. Output that could not be written is an
+// *OutputError, which the caller may get only if it ignores SIGPIPE.
 func (c *Container) Run(ctx context.Context, output Output, started func(*Monitor)) (int, error) {
 	m, err := NewMonitor(c, output)
 	if err != nil {
 		return 0, err
 	}
 	if output.Stdout != nil {
-		m.tap = fileTap(output.Stdout, output.Stderr)
+		m.tap = m.fileTap(output.Stdout, output.Stderr)
 	}
 	if err := m.Start(ctx, false); err != nil {
 		m.Abort()
 		return 0, startError(c.Name, err)
 	}
+	fd, err := unix.PidfdOpen(m.pid, 0)
+	if err == nil {
+		m.init = os.NewFile(uintptr(fd), "init")
+		defer m.init.Close()
+	}
 	started(m)
-	return m.Serve(ctx)
+	code, err := m.Serve(ctx)
+	if err == nil && m.lost != nil {
+		err = m.lost
+	}
+	return code, err
 }
 
 // Start lets a created container's program start, or starts a stopped
@@ -305,7 +315,10 @@ func (c *Container) Delete(ctx context.Context, o DeleteOptions) error {
 	if err := c.dropParked(ctx); err != nil {
 		return err
 	}
-	if err := c.Recover(ctx); err != nil {
+	var gone *NotFoundError
+	if err := c.Recover(ctx); errors.As(err, &gone) {
+		return nil // it was to be deleted anyway
+	} else if err != nil {
 		return err
 	}
 	if err := c.awaitSweep(ctx); err != nil {
@@ -326,7 +339,9 @@ func (c *Container) awaitSweep(ctx context.Context) error {
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_ = waitProcess(limited, c.State.Monitor) // it sweeps; if it cannot, we do
+	if c.State.Monitor != Self() {
+		_ = waitProcess(limited, c.State.Monitor) // it sweeps; if it cannot, we do
+	}
 	_, err := network.Sweep(limited, string(c.Root))
 	return err
 }

@@ -33,6 +33,7 @@ type Monitor struct {
 	netErr  error
 	group   *cgroup.Group
 	pid     int
+	init    *os.File // of a container in the foreground: its pidfd
 	stdio   *stdio
 	control *control
 	socket  int      // to the init until it has become the program
@@ -40,6 +41,7 @@ type Monitor struct {
 	undo    []func()
 	output  Output
 	tap     *tap // for the output of a container in the foreground
+	lost    *OutputError
 
 	former   Process // the monitor before this one
 	warnings []network.Warning

@@ -79,10 +79,15 @@ func runExec(c *cobra.Command, a *app, box *container.Container, o *execOptions)
 	if o.interactive {
 		input = a.stdin
 	}
-	x.Copy(input, a.stdout, a.stderr)
+	lost := x.Copy(input, a.stdout, a.stderr)
 	code, err := x.Wait()
-	if err == nil && code != 0 {
+	switch {
+	case err != nil:
+		return err
+	case lost != nil:
+		return lost
+	case code != 0:
 		return &exitError{code}
 	}
-	return err
+	return nil
 }

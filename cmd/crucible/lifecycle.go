@@ -38,8 +38,8 @@ func newCreateCommand(a *app) *cobra.Command {
 				discard(box)
 				return err
 			}
-			fmt.Fprintln(a.stdout, box.Name)
-			return nil
+			_, err = fmt.Fprintln(a.stdout, box.Name)
+			return err
 		},
 	}
 	o.addFlags(c)
@@ -143,10 +143,7 @@ func parseSignal(s string) (unix.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil && n > 0 && n < 65 {
 		return unix.Signal(n), nil
 	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
 	if n := unix.SignalNum(name); n != 0 {
 		return n, nil
 	}

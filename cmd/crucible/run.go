@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"crucible/container"
 	"crucible/container/confine/seccomp"
@@ -191,12 +194,14 @@ func runRun(c *cobra.Command, a *app, o *runOptions, args []string) error {
 		discard(box)
 		return err
 	}
-	fmt.Fprintln(a.stdout, box.Name)
-	return nil
+	_, err = fmt.Fprintln(a.stdout, box.Name)
+	return err
 }
 
 // runForeground runs the container as our child.
 func runForeground(ctx context.Context, a *app, box *container.Container, o *runOptions) error {
+	// We would die of it and leave the container alone: its monitor ends it.
+	signal.Ignore(unix.SIGPIPE)
 	output := container.Output{Stdout: a.stdout, Stderr: a.stderr, Input: o.interactive}
 	var restore func()
 	code, err := box.Run(ctx, output, func(m *container.Monitor) {
@@ -208,6 +213,12 @@ func runForeground(ctx context.Context, a *app, box *container.Container, o *run
 	if err != nil && restore == nil { // it never started
 		discard(box)
 		return err
+	}
+	if code == 0 {
+		var lost *container.OutputError
+		if errors.As(err, &lost) {
+			return err
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(a.stderr, "crucible:", oneLine(err))
