@@ -2,6 +2,7 @@ package container
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -93,8 +94,8 @@ type Streams struct {
 const Detached = -1
 
 // Attach connects to the container's standard streams until it ends, and
-// returns its exit status, or Detached.
-func (c *Container) Attach(s Streams) (int, error) {
+// returns its exit status, or Detached. It does not outlast ctx.
+func (c *Container) Attach(ctx context.Context, s Streams) (int, error) {
 	conn, r, err := c.dial(request{Op: opAttach, Rows: s.Rows, Columns: s.Columns})
 	if err != nil {
 		return 0, err
@@ -129,6 +130,8 @@ func (c *Container) Attach(s Streams) (int, error) {
 			_ = send(frameResize, fmt.Appendf(nil, "%d %d", size[0], size[1]))
 		case <-s.Detach:
 			return Detached, nil
+		case <-ctx.Done():
+			return Detached, fmt.Errorf("attach to container %s: %w", c.Name, ctx.Err())
 		}
 	}
 }

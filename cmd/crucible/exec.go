@@ -2,8 +2,6 @@ package main
 
 import (
 	"io"
-	"os"
-	"os/signal"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -58,12 +56,11 @@ func runExec(c *cobra.Command, a *app, box *container.Container, o *execOptions)
 		return err
 	}
 	defer x.Close()
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, forwarded()...)
-	defer signal.Stop(signals)
-	a.signals() // from now on the program decides what a signal means
+	signals := a.interrupts.take(forwarded()...) // from now on the program decides what a signal means
 	if o.Terminal && a.interactive() {
-		defer a.makeRaw()()
+		if o.interactive { // else the keys are ours, and Ctrl-C a signal
+			defer a.makeRaw()()
+		}
 		x.Resize(a.terminalSize())
 	}
 	go func() {
