@@ -100,17 +100,10 @@ func (c *Container) enter(ctx context.Context, x *Exec, files []*os.File) error 
 		return err
 	}
 	defer exe.Close()
-	// With v1 the child is born in the group that this thread is in for the
-	// moment; with v2 it is moved there before it executes anything.
-	return g.Start(func(v2 *os.File) (int, error) {
-		options := fork.Options{
-			Target: c.State.Init.Pid, Exe: exe, Args: []string{initName}, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: files,
-		}
-		if v2 != nil {
-			options.Place = g.Add
-		}
-		var err error
-		x.Pid, err = fork.Into(ctx, options)
+	return g.Start(func(v2 *os.File) (_ int, err error) {
+		x.Pid, err = fork.Into(ctx, fork.Options{
+			Target: c.State.Init.Pid, Exe: exe, Args: []string{initName}, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: files, Cgroup: v2,
+		})
 		return x.Pid, err
 	})
 }
