@@ -2,6 +2,7 @@ package container
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -181,10 +182,11 @@ func (c *control) client(m *Monitor, conn *net.UnixConn) {
 	switch q.Op {
 	case opStart:
 		err := m.Go()
-		say(conn, err)
-		if err != nil {
-			_ = unix.Kill(m.pid, unix.SIGKILL)
+		if err != nil { // the next command is to see that it has ended
+			_ = m.group.Kill(context.Background())
+			<-c.exit
 		}
+		say(conn, err)
 	case opAttach:
 		c.attach(m, conn, r, q)
 	case opGuard:

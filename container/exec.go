@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"crucible/container/cgroup"
 	"crucible/container/confine"
 	"crucible/container/confine/seccomp"
 	"crucible/container/fork"
@@ -55,7 +56,20 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Exec, error) {
 }
 
 func (c *Container) exec(ctx context.Context, o ExecOptions) (*Exec, error) {
-	config, err := c.execConfig(o)
+	spec, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	g, err := c.Group()
+	if err != nil {
+		return nil, err
+	}
+	early, tasks, err := splitTasks(spec, g)
+	if err != nil {
+		return nil, err
+	}
+	defer tasks.Close() // of nil, too
+	config, err := execConfig(spec, o, tasks != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -70,31 +84,28 @@ func (c *Container) exec(ctx context.Context, o ExecOptions) (*Exec, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.enter(ctx, x, append(files, theirs)); err != nil {
+	if err := c.enter(ctx, early, x, append(files, theirs)); err != nil {
 		x.Close()
-		return nil, err
+		return nil, whyNotStarted(err, c.Name, spec, g)
 	}
 	closeAll(append(files, theirs))
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(int(ours.Fd()), unix.SHUT_RDWR) })
 	defer stop()
-	if _, err = ours.Write(config); err == nil {
-		x.master, err = hearInit(int(ours.Fd()), false)
+	socket := int(ours.Fd())
+	if err = sendConfig(socket, x.Pid, config, tasks); err == nil {
+		x.master, err = hearInit(socket, x.Pid, false)
 	}
 	if err != nil {
 		_, _ = x.Wait()
 		x.Close()
-		return nil, errors.Join(err, ctx.Err())
+		return nil, errors.Join(whyNotStarted(err, c.Name, spec, g), ctx.Err())
 	}
 	return x, nil
 }
 
 // enter starts the sealed crucible in the container's namespaces, to become
 // the program.
-func (c *Container) enter(ctx context.Context, x *Exec, files []*os.File) error {
-	g, err := c.Group()
-	if err != nil {
-		return err
-	}
+func (c *Container) enter(ctx context.Context, g *cgroup.Group, x *Exec, files []*os.File) error {
 	exe, err := confine.SealedSelf()
 	if err != nil {
 		return err
@@ -108,11 +119,7 @@ func (c *Container) enter(ctx context.Context, x *Exec, files []*os.File) error 
 	})
 }
 
-func (c *Container) execConfig(o ExecOptions) ([]byte, error) {
-	spec, err := c.Spec()
-	if err != nil {
-		return nil, err
-	}
+func execConfig(spec *specs.Spec, o ExecOptions, tasks bool) (_ []byte, err error) {
 	p := *spec.Process
 	p.Args, p.Env, p.Terminal, p.OOMScoreAdj = o.Args, mergeEnv(p.Env, o.Env), o.Terminal, nil
 	if o.Cwd != "" {
@@ -128,7 +135,7 @@ func (c *Container) execConfig(o ExecOptions) ([]byte, error) {
 			p.Capabilities = &specs.LinuxCapabilities{Bounding: p.Capabilities.Bounding}
 		}
 	}
-	config := &initConfig{Process: &p}
+	config := &initConfig{Process: &p, Tasks: tasks}
 	if spec.Linux.Seccomp != nil {
 		if config.Seccomp, err = seccomp.Compile(spec.Linux.Seccomp); err != nil {
 			return nil, err

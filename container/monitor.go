@@ -38,6 +38,7 @@ type Monitor struct {
 	control *control
 	socket  int      // to the init until it has become the program
 	initEnd *os.File // owns socket
+	tasks   *os.File // what the init enters last, see cgroup.SplitTasks
 	undo    []func()
 	output  Output
 	tap     *tap // for the output of a container in the foreground

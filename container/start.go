@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"crucible/container/cgroup"
 	"crucible/container/confine"
 	"crucible/container/confine/seccomp"
 	"crucible/container/mount"
@@ -53,15 +54,31 @@ func (m *Monitor) begin() error {
 		return err
 	}
 	defer exe.Close()
-	err = m.group.Start(func(group *os.File) (int, error) {
+	group, tasks, err := splitTasks(m.spec, m.group)
+	if err != nil {
+		return err
+	}
+	m.tasks, m.undo = tasks, append(m.undo, func() { tasks.Close() })
+	err = group.Start(func(group *os.File) (int, error) {
 		pid, err := m.clone(exe, theirs, group)
 		m.pid = pid
 		return pid, err
 	})
 	if err != nil {
-		return fmt.Errorf("clone the init of container %s: %w", m.c.Name, err)
+		return whyNotStarted(fmt.Errorf("clone the init of container %s: %w", m.c.Name, err), m.c.Name, m.spec, m.group)
 	}
 	return nil
+}
+
+// splitTasks leaves the limit of tasks out of what the init is born in, so that
+// it binds the program alone. Not in a user namespace: before Linux 5.17 the
+// kernel asks for the rights of who writes to the file, not of who opened it
+// (commit 1756d7994ad8).
+func splitTasks(spec *specs.Spec, g *cgroup.Group) (rest *cgroup.Group, tasks *os.File, err error) {
+	if ns, err := namespacesOf(spec); err != nil || ns.User {
+		return g, nil, err
+	}
+	return g.SplitTasks()
 }
 
 // Start prepares the container and has its init execute the program. With wait
@@ -92,12 +109,8 @@ func (m *Monitor) Start(ctx context.Context, wait bool) error {
 	if err != nil {
 		return err
 	}
-	var rights []byte
-	if m.net != nil {
-		rights = unix.UnixRights(int(m.net.Fd()))
-	}
-	if err := unix.Sendmsg(m.socket, config, rights, nil, 0); err != nil {
-		return fmt.Errorf("talk to the init of container %s: %w", m.c.Name, err)
+	if err := sendConfig(m.socket, m.pid, config, m.net, m.tasks); err != nil {
+		return whyNotStarted(err, m.c.Name, m.spec, m.group)
 	}
 	// A cancelled command must not wait for an init that hangs.
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(m.socket, unix.SHUT_RDWR) })
@@ -211,34 +224,77 @@ func (m *Monitor) initConfig(wait bool) ([]byte, error) {
 		return nil, err
 	}
 	c.Empty, c.Wait, c.Input = m.c.Root.Empty(), wait, m.output.Input
-	message, err := json.Marshal(c)
-	if err == nil && len(message) > maxConfig {
-		err = fmt.Errorf("configuration of container %s: %d bytes are more than its init can take (%d)", m.c.Name, len(message), maxConfig)
+	c.Tasks = m.tasks != nil
+	return json.Marshal(c)
+}
+
+// sendConfig tells an init what to do. The files that are not nil go along.
+func sendConfig(socket, pid int, config []byte, files ...*os.File) error {
+	if len(config) > maxConfig {
+		return &ConfigError{Size: len(config)}
 	}
-	return message, err
+	var fds []int
+	for _, f := range files {
+		if f != nil {
+			fds = append(fds, int(f.Fd()))
+		}
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	err := unix.Sendmsg(socket, config, rights, nil, 0)
+	switch {
+	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		return earlyEnd(pid)
+	case err != nil:
+		return fmt.Errorf("talk to the init: %w", err)
+	}
+	return nil
+}
+
+// ConfigError is a configuration that is too large for an init to take.
+type ConfigError struct{ Size int }
+
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("talk to the init: its configuration has %d bytes, and may have %d", e.Size, maxConfig)
+}
+
+// Hint says what to do about it.
+func (e *ConfigError) Hint() string {
+	return "arguments and environment are most of it: give the program what is large in a file, with --volume"
 }
 
 // hear listens to the init until it waits for Go, or has become the program.
 func (m *Monitor) hear(untilReady bool) error {
-	master, err := hearInit(m.socket, untilReady)
+	master, err := hearInit(m.socket, m.pid, untilReady)
 	if master != nil {
 		m.stdio.master = master
 	}
-	return err
+	if err == nil {
+		return nil
+	}
+	spec, specErr := m.c.Spec() // a monitor that has become slim has none
+	if specErr != nil {
+		return err
+	}
+	return whyNotStarted(err, m.c.Name, spec, m.group)
 }
 
 // hearInit returns the terminal's master if the init sent one. The end of the
-// messages is the execve of the program.
-func hearInit(socket int, untilReady bool) (master *os.File, err error) {
+// messages is the execve of the program, or the end of the init.
+func hearInit(socket, pid int, untilReady bool) (master *os.File, err error) {
 	for {
 		said, files, err := receive(socket)
 		switch {
+		case errors.Is(err, unix.ECONNRESET): // it has not even read its configuration
+			return master, earlyEnd(pid)
 		case err != nil:
 			return master, fmt.Errorf("hear from the init: %w", err)
 		case len(said) == 0 && untilReady:
-			return master, errors.New("the init ended without a word")
+			return master, earlyEnd(pid)
 		case len(said) == 0:
-			return master, nil
+			return master, endedEarly(pid)
 		case said[0] == sayTerminal && len(files) == 1:
 			master = files[0]
 		case said[0] == sayReady && untilReady:
@@ -321,9 +377,6 @@ func receive(socket int) ([]byte, []*os.File, error) {
 		n, oobn, _, _, err := unix.Recvmsg(socket, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		return sizes{n, oobn}, err
 	})
-	if errors.Is(err, unix.ECONNRESET) {
-		return nil, nil, nil
-	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -186,6 +186,11 @@ func explainContainer(err error, f *failure) bool {
 		f.Code, f.Hint = 4, stateHint(state)
 	case errors.As(err, &bundle):
 		f.Hint = bundleHint(bundle)
+	case errors.As(err, &start) && start.Hint != "":
+		f.Hint = start.Hint
+		if start.Kind == container.NotExecutable {
+			f.Code = 126
+		}
 	case errors.As(err, &start) && start.Kind == container.NotFound:
 		f.Code, f.Hint = 127, "the program must exist inside the container; its root filesystem and PATH decide"
 	case errors.As(err, &start) && start.Kind == container.NotExecutable:
