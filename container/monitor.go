@@ -33,14 +33,17 @@ type Monitor struct {
 	netErr  error
 	group   *cgroup.Group
 	pid     int
-	loader  int // the process that brings its memory, see SetLoader
+	loader  int      // the process that brings its memory, see SetLoader
+	init    *os.File // of a container in the foreground: its pidfd
 	stdio   *stdio
 	control *control
 	socket  int      // to the init until it has become the program
 	initEnd *os.File // owns socket
+	tasks   *os.File // what the init enters last, see cgroup.SplitTasks
 	undo    []func()
 	output  Output
 	tap     *tap // for the output of a container in the foreground
+	lost    *OutputError
 
 	former   Process // the monitor before this one
 	warnings []network.Warning

@@ -71,6 +71,9 @@ func insidePlan(c *initConfig) []step {
 	if p.Cwd != "" {
 		add("cd "+p.Cwd, func(*inside) error { return changeDir(p.Cwd) })
 	}
+	if c.Tasks {
+		add("echo $$ > TASKS of its pids cgroup", (*inside).enterTasks)
+	}
 	add("close every other descriptor", func(*inside) error { return confine.CloseFDs(3) })
 	what := "set user, groups and capabilities"
 	if p.NoNewPrivileges {

@@ -82,21 +82,23 @@ func (c *Container) Handles(sig unix.Signal) bool {
 }
 
 // Recover takes down what a container leaves behind whose monitor was killed,
-// and records that it has stopped. A container that was never started, and
-// whose creator was killed, is deleted: then the error is a *NotFoundError.
-// Nothing happens while anybody who would do it is alive.
+// and records that it has stopped. One that was to be deleted then is, and so is
+// one that was never started and whose creator was killed: then the error is a
+// *NotFoundError. Nothing happens while anybody who would do it is alive.
 func (c *Container) Recover(ctx context.Context) error {
 	s := c.State
 	sameBoot := s.Boot == bootID()
 	if sameBoot && (s.Monitor.Alive() || s.Maker.Alive() || s.Recorded != Stopped && s.Init.Alive()) {
 		return nil
 	}
+	unwanted := s.Maker.Pid != 0
 	if s.Recorded != Stopped || s.Starting {
+		unwanted = unwanted || s.Remove
 		if err := c.takeDown(ctx); err != nil {
 			return fmt.Errorf("clean up after container %s: %w", c.Name, err)
 		}
 	}
-	if s.Maker.Pid == 0 {
+	if !unwanted {
 		return nil
 	}
 	if err := c.remove(); err != nil {

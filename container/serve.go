@@ -71,7 +71,11 @@ func (m *Monitor) finish(code int) error {
 	var errs []error
 	m.leaveNetwork()
 	if m.group != nil {
-		errs = append(errs, m.group.Kill(ctx), m.group.Remove(ctx))
+		group, err := m.group.Again()
+		if err != nil {
+			group = m.group
+		}
+		errs = append(errs, group.Kill(ctx), group.Remove(ctx))
 	}
 	m.stdio.drain()
 	parked := m.control.parked()

@@ -88,17 +88,29 @@ func (p Process) Alive() bool {
 	return err == nil && start == p.Start && state != 'Z' && state != 'X'
 }
 
-// startTime reads the start time and the state letter of proc_pid_stat(5).
-func startTime(pid int) (uint64, byte, error) {
+// processStat reads a process's name and, from the third on, the fields of
+// proc_pid_stat(5).
+func processStat(pid int) (comm string, fields []string, err error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, 0, err
+		return "", nil, err
 	}
-	// The command name is in parentheses and may itself hold any character.
-	_, rest, ok := strings.Cut(string(data[max(0, bytes.LastIndexByte(data, ')')):]), ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0, 0, fmt.Errorf("read /proc/%d/stat: unexpected form", pid)
+	// The name is in parentheses and may itself hold any character.
+	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
+	if 0 <= open && open < end {
+		fields = strings.Fields(string(data[end+1:]))
+	}
+	if len(fields) < 20 {
+		return "", nil, fmt.Errorf("read /proc/%d/stat: unexpected form", pid)
+	}
+	return string(data[open+1 : end]), fields, nil
+}
+
+// startTime is a process's start time and state letter.
+func startTime(pid int) (uint64, byte, error) {
+	_, fields, err := processStat(pid)
+	if err != nil {
+		return 0, 0, err
 	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
 	return start, fields[0][0], err

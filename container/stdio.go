@@ -3,7 +3,6 @@ package container
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,14 +206,37 @@ func (s *stdio) close() {
 	}
 }
 
-// fileTap copies output to the files of a command in the foreground.
-func fileTap(stdout, stderr *os.File) *tap {
+// OutputError says that the output of a container, or of a program in it, could
+// not be written where the command's own output goes.
+type OutputError struct {
+	Stream string
+	Err    error
+}
+
+func (e *OutputError) Error() string { return "write " + e.Stream + ": " + cause(e.Err).Error() }
+func (e *OutputError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *OutputError) Hint() string {
+	return "make room there; what the container itself wrote is in its log too, as long as it is kept (without --rm)"
+}
+
+// fileTap copies output to the files of a command in the foreground. Where
+// nobody reads it any more, the container is ended, as SIGPIPE would end a
+// program without us: what its output is lost with would go on unattended.
+func (m *Monitor) fileTap(stdout, stderr *os.File) *tap {
 	return &tap{write: func(stream int, data []byte) error {
-		var w io.Writer = stdout
+		w, name := stdout, "standard output"
 		if stream == 2 {
-			w = stderr
+			w, name = stderr, "standard error"
 		}
 		_, err := w.Write(data)
+		switch {
+		case errors.Is(err, unix.EPIPE):
+			m.Signal(unix.SIGKILL)
+		case err != nil:
+			m.lost = &OutputError{Stream: name, Err: err}
+		}
 		return err
 	}}
 }

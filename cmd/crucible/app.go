@@ -20,7 +20,7 @@ import (
 // app is what all commands share.
 type app struct {
 	stdin, stdout, stderr *os.File
-	signals               func() // stops turning signals into a cancelled context
+	interrupts            *interrupts
 
 	rootDir  string
 	criuPath string

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"os/signal"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"crucible/container"
 )
@@ -32,7 +35,7 @@ failed.`,
 			if _, err := box.Require("attach to", container.Created, container.Running, container.Frozen); err != nil {
 				return err
 			}
-			return a.attach(box, noInput)
+			return a.attach(c.Context(), box, noInput)
 		},
 	}
 	c.Flags().BoolVar(&noInput, "no-stdin", false, "send nothing")
@@ -40,7 +43,11 @@ failed.`,
 	return c
 }
 
-func (a *app) attach(box *container.Container, noInput bool) error {
+func (a *app) attach(ctx context.Context, box *container.Container, noInput bool) error {
+	// Ctrl-C ends this command, not the container; our own end gives the
+	// terminal back.
+	open, stop := signal.NotifyContext(ctx, unix.SIGHUP)
+	defer stop()
 	s := container.Streams{Stdout: a.stdout, Stderr: a.stderr}
 	switch {
 	case noInput:
@@ -51,15 +58,18 @@ func (a *app) attach(box *container.Container, noInput bool) error {
 		s.Input = a.stdin
 	}
 	if box.State.Terminal && a.interactive() {
-		defer a.makeRaw()()
+		if !noInput {
+			defer a.makeRaw()()
+		}
 		s.Rows, s.Columns = a.terminalSize()
 		changes, stop := a.sizes()
 		defer stop()
 		s.Resized = changes
 	}
-	a.signals() // Ctrl-C ends this command, not the container
-	code, err := box.Attach(s)
+	code, err := box.Attach(open, s)
 	switch {
+	case open.Err() != nil && ctx.Err() == nil:
+		return &exitError{interrupted} // there is nobody to tell any more
 	case err != nil:
 		return err
 	case code == container.Detached:

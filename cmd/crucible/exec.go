@@ -2,8 +2,6 @@ package main
 
 import (
 	"io"
-	"os"
-	"os/signal"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -66,12 +64,11 @@ func runExec(c *cobra.Command, a *app, box *container.Container, o *execOptions)
 		return err
 	}
 	defer x.Close()
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, forwarded()...)
-	defer signal.Stop(signals)
-	a.signals() // from now on the program decides what a signal means
+	signals := a.interrupts.take(forwarded()...) // from now on the program decides what a signal means
 	if o.Terminal && a.interactive() {
-		defer a.makeRaw()()
+		if o.interactive { // else the keys are ours, and Ctrl-C a signal
+			defer a.makeRaw()()
+		}
 		x.Resize(a.terminalSize())
 	}
 	go func() {
@@ -87,10 +84,15 @@ func runExec(c *cobra.Command, a *app, box *container.Container, o *execOptions)
 	if o.interactive {
 		input = a.stdin
 	}
-	x.Copy(input, a.stdout, a.stderr)
+	lost := x.Copy(input, a.stdout, a.stderr)
 	code, err := x.Wait()
-	if err == nil && code != 0 {
+	switch {
+	case err != nil:
+		return err
+	case lost != nil:
+		return lost
+	case code != 0:
 		return &exitError{code}
 	}
-	return err
+	return nil
 }

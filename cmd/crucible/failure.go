@@ -76,7 +76,7 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 	}
 	f := explain(err)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		f = failure{Message: "interrupted", Code: 130}
+		f = failure{Message: "interrupted", Code: interrupted}
 	}
 	if f.Code == 2 && f.Hint == "" {
 		if c.Name() == "help" {
@@ -118,6 +118,10 @@ func similar(c *cobra.Command, err error) string {
 	}
 	return "did you mean `" + c.CommandPath() + " " + names[0] + "`? else "
 }
+
+// interrupted is the exit code of a command that a signal ended, the shell's
+// for SIGINT.
+const interrupted = 130
 
 // crucibleFailed is the exit code that tells our failure from a program's, the
 // same as that of env(1), timeout(1) and podman.
@@ -187,6 +191,11 @@ func explainContainer(err error, f *failure) bool {
 		f.Code, f.Hint = 4, stateHint(state)
 	case errors.As(err, &bundle):
 		f.Hint = bundleHint(bundle)
+	case errors.As(err, &start) && start.Hint != "":
+		f.Hint = start.Hint
+		if start.Kind == container.NotExecutable {
+			f.Code = 126
+		}
 	case errors.As(err, &start) && start.Kind == container.NotFound:
 		f.Code, f.Hint = 127, "the program must exist inside the container; its root filesystem and PATH decide"
 	case errors.As(err, &start) && start.Kind == container.NotExecutable:

@@ -57,7 +57,7 @@ func crucible(t *testing.T, root string, args ...string) (stdout, stderr string,
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
-	a := &app{stdin: open("in"), stdout: open("out"), stderr: open("err"), signals: func() {}}
+	a := &app{stdin: open("in"), stdout: open("out"), stderr: open("err")}
 	code = a.run(context.Background(), append([]string{"--root", root}, args...))
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(dir, name))

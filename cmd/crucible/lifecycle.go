@@ -170,14 +170,37 @@ func parseSignal(s string) (unix.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil && n > 0 && n < 65 {
 		return unix.Signal(n), nil
 	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
 	if n := unix.SignalNum(name); n != 0 {
 		return n, nil
 	}
-	return 0, fmt.Errorf("there is no signal %q", s)
+	if n := realTimeSignal(name); n != 0 {
+		return n, nil
+	}
+	return 0, fmt.Errorf("send signal %q: unknown, must be a name such as TERM or RTMIN+1, or a number from 1 to 64", s)
+}
+
+// realTimeSignal reads SIGRTMIN+N and SIGRTMAX-N; 0 is none. The C library
+// keeps the kernel's first two for itself (signal(7)).
+func realTimeSignal(name string) unix.Signal {
+	const least, most = 34, 64
+	base, rest := least, ""
+	switch {
+	case strings.HasPrefix(name, "SIGRTMIN"):
+		rest = strings.TrimPrefix(name, "SIGRTMIN")
+	case strings.HasPrefix(name, "SIGRTMAX"):
+		base, rest = most, strings.TrimPrefix(name, "SIGRTMAX")
+	default:
+		return 0
+	}
+	if rest == "" {
+		return unix.Signal(base)
+	}
+	n, err := strconv.Atoi(rest)
+	if err != nil || rest[0] != '+' && rest[0] != '-' || base+n < least || base+n > most {
+		return 0
+	}
+	return unix.Signal(base + n)
 }
 
 func newStopCommand(a *app) *cobra.Command {

@@ -43,6 +43,9 @@ Exit status: 0 success, 1 a container cannot be read; the others are listed.`,
 		Example: "  crucible list\n  crucible list --json",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if os.Geteuid() == 0 {
+				_ = a.root().Sweep() // what cannot be removed is not what was asked for
+			}
 			all, err := a.root().List()
 			rows := []row{}
 			for _, box := range all {

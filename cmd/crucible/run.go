@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"crucible/container"
 	"crucible/container/confine/seccomp"
@@ -198,6 +201,8 @@ func runRun(c *cobra.Command, a *app, o *runOptions, args []string) error {
 
 // runForeground runs the container as our child.
 func runForeground(ctx context.Context, a *app, box *container.Container, o *runOptions) error {
+	// We would die of it and leave the container alone: its monitor ends it.
+	signal.Ignore(unix.SIGPIPE)
 	output := container.Output{Stdout: a.stdout, Stderr: a.stderr, Input: o.interactive}
 	var restore func()
 	code, err := box.Run(ctx, output, func(m *container.Monitor) {
@@ -209,6 +214,12 @@ func runForeground(ctx context.Context, a *app, box *container.Container, o *run
 	if err != nil && restore == nil { // it never started
 		discard(box)
 		return err
+	}
+	if code == 0 {
+		var lost *container.OutputError
+		if errors.As(err, &lost) {
+			return err
+		}
 	}
 	if err != nil {
 		a.printFailure(failure{Message: oneLine(err), Code: code})

@@ -246,6 +246,10 @@ func (l Layout) Open(container string) (*Group, error) {
 	return g, nil
 }
 
+// Again opens the group once more: by an Update of another process it may have
+// joined hierarchies that this Group does not know.
+func (g *Group) Again() (*Group, error) { return g.layout.Open(g.name) }
+
 func b2i(b bool) int {
 	if b {
 		return 1

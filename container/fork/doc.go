@@ -9,7 +9,7 @@
 //		Exe:    sealed,                      // confine.SealedSelf
 //		Args:   []string{"crucible-init"},
 //		Files:  []*os.File{stdin, stdout, stderr, socket},
-//		Place:  func(pid int) error { return group.Add(pid) },
+//		Cgroup: dir,                         // of v2; nil where there is none
 //	})
 //	...
 //	state, err := process.Wait()                 // os.FindProcess(pid): it is our own child
@@ -36,7 +36,7 @@
 //
 // It needs Linux 5.9 (setns with a pidfd, close_range).
 //
-// What it does not do: cgroups (Place is there for them), limits, system call
-// filters and the program's own capabilities, which are the business of what is
-// executed.
+// What it does not do: cgroups of v1 (the child is born in those of the calling
+// thread), limits, system call filters and the program's own capabilities, which
+// are the business of what is executed.
 package fork

@@ -229,6 +229,41 @@ func sameChildren(t testing.TB, before []string) {
 	}
 }
 
+// Born in its cgroup, it need not be moved there, which takes the kernel long.
+func TestCgroup(t *testing.T) {
+	testenv.Root(t)
+	top := ""
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var fs unix.Statfs_t
+		if unix.Statfs(dir, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+			top = dir
+		}
+	}
+	if top == "" {
+		testenv.Skip(t, "no cgroup v2 is mounted")
+	}
+	dir := filepath.Join(top, testenv.Name(t))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(dir)
+	group, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	p, err := start(t, Options{Target: target(t, everything|unix.CLONE_NEWUSER), Exe: self(t), Args: []string{"a"},
+		Env: []string{helperEnv + "=report"}, Cgroup: group})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end(t)
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.pid))
+	if err != nil || !strings.Contains(string(data), "0::/"+filepath.Base(dir)+"\n") {
+		t.Errorf("%v: it is in\n%s", err, data)
+	}
+}
+
 func TestCancelled(t *testing.T) {
 	testenv.Root(t)
 	pid := target(t, everything)

@@ -68,11 +68,18 @@ type scout struct {
 	keep       uint64 // capabilities; 0: all
 	capHeader  unix.CapUserHeader
 	caps       [2]unix.CapUserData
+	args       cloneArgs // of clone3, where there is a cgroup to be born in
 	message    message
 	release    [1]byte
 
-	files []*os.File // keeps the descriptors open
-	owned []*os.File // to be closed in the parent
+	cgroup *os.File
+	files  []*os.File // keeps the descriptors open
+	owned  []*os.File // to be closed in the parent
+}
+
+// cloneArgs is the kernel's struct clone_args (clone(2)).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
 // The three that package syscall itself uses around its fork. Go keeps them
@@ -96,7 +103,11 @@ func afterForkInChild()
 //go:norace
 func (s *scout) fork() (pid uintptr, errno syscall.Errno) {
 	beforeFork()
-	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if s.cgroup == nil {
+		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	} else {
+		pid, _, errno = syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&s.args)), unsafe.Sizeof(s.args), 0)
+	}
 	if errno != 0 || pid != 0 {
 		afterFork()
 		return pid, errno
