@@ -267,7 +267,7 @@ func TestForeignBridge(t *testing.T) {
 	var needed *AddressNeeded
 	var notOurs *BridgeNotOurs
 	o.NS = newNS(t)
-	o.Config.Bridge = "cru3br"
+	o.Config.Bridge, o.Config.Foreign = "cru3br", true
 	if _, err := Attach(ctx, named(o, "web")); !errors.As(err, &notFound) {
 		t.Errorf("no bridge: %v", err)
 	}
