@@ -46,6 +46,7 @@ func TestPrograms(t *testing.T) {
 		{"leave running", testLeaveRunning},
 		{"older image", testOlderImage},
 		{"clones", testClones},
+		{"bridge by name", testNamedBridge},
 		{"refused", testRefused},
 		{"interrupted", func(t *testing.T, e *env) { testInterrupted(t, e, os.Interrupt) }},
 		{"killed", func(t *testing.T, e *env) { testInterrupted(t, e, os.Kill) }},
