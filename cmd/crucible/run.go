@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -82,6 +83,9 @@ func (o *defineOptions) define(c *cobra.Command, args []string) (*specs.Spec, co
 	}
 	if o.bundle != "" {
 		spec, err := o.loadBundle(c, args)
+		if err == nil {
+			err = fitNetwork(c, spec, &create.Net)
+		}
 		return spec, create, err
 	}
 	if len(args) == 0 {
@@ -112,6 +116,21 @@ func (o *defineOptions) loadBundle(c *cobra.Command, args []string) (*specs.Spec
 		}
 	}
 	return container.LoadBundle(o.bundle)
+}
+
+// fitNetwork compares --net with the bundle: whether a container shares the
+// host's network is the bundle's to say.
+func fitNetwork(c *cobra.Command, spec *specs.Spec, net *network.Config) error {
+	own := slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	switch {
+	case own && net.Mode == network.ModeHost:
+		return misuse("--net host: the bundle has a network namespace in linux.namespaces: take it out of its config.json, or use --net none or bridge")
+	case !own && net.Mode != network.ModeHost && c.Flags().Changed("net"):
+		return misuse(`--net %s: the bundle has no network namespace in linux.namespaces: add {"type": "network"} to its config.json, or use --net host`, net.Mode)
+	case !own:
+		net.Mode = network.ModeHost
+	}
+	return nil
 }
 
 func loadSeccomp(path string) (*specs.LinuxSeccomp, error) {
