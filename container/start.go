@@ -365,6 +365,9 @@ func OutsidePlan(spec *specs.Spec) ([]string, error) {
 		if !m.Inside() {
 			lines = append(lines, m.String())
 		}
+		if r := hiddenResolver(spec); m.Target == "/run" && m.Kept() && r.Path != "" {
+			lines = append(lines, "cp /etc/resolv.conf ROOT"+r.Path)
+		}
 	}
 	if spec.Root.Readonly {
 		lines = append(lines, "mount -o remount,bind,ro ROOT")
