@@ -148,7 +148,8 @@ func (m *Monitor) makeNetwork(ctx context.Context, o PrepareOptions) error {
 	}
 	if m.c.State.Net.Mode == network.ModeBridge {
 		m.c.State.Attachment, err = network.Attach(ctx, network.Options{
-			Root: string(m.c.Root), Name: m.c.Name, NS: ns, Config: m.c.State.Net, Quiet: o.Quiet, Like: o.Saved, NewAddress: o.NewAddress,
+			Root: string(m.c.Root), Name: m.c.Name, NS: ns, Config: m.c.State.Net, Quiet: o.Quiet,
+			Like: o.Saved, NewAddress: o.NewAddress, Prefer: m.c.State.LastAddress,
 		})
 		if err != nil {
 			return err

@@ -297,6 +297,9 @@ func (m *Monitor) record(waiting bool) error {
 		s.MonitorThread, s.Starting, s.Maker = unix.Gettid(), false, Process{}
 		s.Net, s.Attachment, s.Terminal = net, attachment, m.spec.Process.Terminal
 		s.Image, s.ExitStatus, s.Finished = image, nil, time.Time{}
+		if attachment != nil {
+			s.LastAddress = attachment.Address
+		}
 		if waiting {
 			s.Recorded = Created
 		} else {

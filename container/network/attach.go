@@ -34,6 +34,9 @@ type Options struct {
 	Like       *Saved
 	NewAddress bool
 
+	// Prefer is an address to have if it is free, where Config asks for none.
+	Prefer netip.Prefix
+
 	// OwnBridge and Subnet are for the bridge that crucible makes. Zero means
 	// crucible0 (for another state root: a name made from it) and the first of
 	// 10.77.0.0/16 and its like that overlaps nothing of the host.
@@ -187,7 +190,7 @@ func (a *Attachment) lease(o Options, b bridge, h *socket, all *leases) error {
 		return &AddressNeeded{Bridge: b.Name, Owner: b.Owner}
 	case !want.IsValid():
 		var err error
-		if e, err = all.choose(e, b.Gateway, alive); err != nil {
+		if e, err = o.freeAddress(e, b, all, alive); err != nil {
 			return err
 		}
 	default:
@@ -214,6 +217,18 @@ func (a *Attachment) lease(o Options, b bridge, h *socket, all *leases) error {
 		a.GatewayMAC = MAC{}
 	}
 	return nil
+}
+
+// freeAddress takes the preferred address, or any.
+func (o Options) freeAddress(e lease, b bridge, all *leases, alive func(lease) bool) (lease, error) {
+	if a := o.Prefer.Addr(); usable(a, b.Gateway) == nil {
+		e.Address = a
+		var used *AddressInUse
+		if err := all.take(e, alive); !errors.As(err, &used) {
+			return e, err
+		}
+	}
+	return all.choose(e, b.Gateway, alive)
 }
 
 // address gives eth0 its address, its default route, and the gateway's MAC. The

@@ -54,6 +54,9 @@ func (o Options) wish() netip.Prefix {
 	if !a.IsValid() && o.Like != nil && !o.NewAddress {
 		a = o.Like.Address
 	}
+	if !a.IsValid() {
+		a = o.Prefer
+	}
 	if !a.Addr().IsPrivate() {
 		return netip.Prefix{}
 	}
