@@ -173,6 +173,9 @@ func newInitConfig(spec *specs.Spec, root string) (*initConfig, error) {
 		Root: root, Namespaces: ns, Hostname: spec.Hostname, Domainname: spec.Domainname,
 		Masked: l.MaskedPaths, ReadOnly: l.ReadonlyPaths, Sysctls: l.Sysctl, Process: spec.Process,
 	}
+	if ns.User {
+		_, c.Sysctls = confine.SplitSysctls(l.Sysctl)
+	}
 	for _, m := range mounts {
 		if m.Inside() {
 			c.Mounts = append(c.Mounts, withUsers(m, ns))
@@ -187,6 +190,17 @@ func newInitConfig(spec *specs.Spec, root string) (*initConfig, error) {
 		}
 	}
 	return c, nil
+}
+
+// outsideSysctls are those that the monitor sets: a user namespace has no rights
+// over the network namespace, which is made outside of it.
+func outsideSysctls(spec *specs.Spec) map[string]string {
+	ns, err := namespacesOf(spec)
+	if err != nil || !ns.User {
+		return nil
+	}
+	network, _ := confine.SplitSysctls(spec.Linux.Sysctl)
+	return network
 }
 
 // withUsers leaves out what a user namespace cannot ask of devpts: a gid that
@@ -371,6 +385,9 @@ func OutsidePlan(spec *specs.Spec) ([]string, error) {
 		if r := hiddenResolver(spec); m.Target == "/run" && m.Kept() && r.Path != "" {
 			lines = append(lines, "cp /etc/resolv.conf ROOT"+r.Path)
 		}
+	}
+	if set := outsideSysctls(spec); len(set) > 0 {
+		lines = append(lines, "ip netns exec CONTAINER "+sysctlCommand(set))
 	}
 	if spec.Root.Readonly {
 		lines = append(lines, "mount -o remount,bind,ro ROOT")

@@ -64,3 +64,21 @@ func freePort(t testing.TB) string {
 	defer l.Close()
 	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
+
+// testLowPort: a user namespace's root serves at port 80, before and after.
+func testLowPort(t *testing.T, e *env) {
+	b := e.run(bridge("--userns", "auto", "--sysctl", "net.ipv4.tcp_retries1=7"), python(t), "-m", "http.server", "80")
+	newWeb(t, b.address+":80").get("/")
+	b.cycle()
+	newWeb(t, b.address+":80").get("/")
+	const look = `import socket
+socket.create_server(("127.0.0.1", 81))
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) # ping
+print(open("/proc/sys/net/ipv4/tcp_retries1").read(), end="")`
+	for _, what := range []string{"restored", "cloned"} {
+		if got := b.exec(python(t), "-c", look); got != "7\n" {
+			t.Errorf("%s: %q", what, got)
+		}
+		b = b.clone(b.list().Image)
+	}
+}

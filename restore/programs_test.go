@@ -30,6 +30,7 @@ func TestPrograms(t *testing.T) {
 		{"redis", testRedis},
 		{"python", testPython},
 		{"nginx", func(t *testing.T, e *env) { testNginx(t, e, "root") }},
+		{"low port in a user namespace", testLowPort},
 		{"nginx in a user namespace", func(t *testing.T, e *env) { testNginx(t, e, "www-data", "--userns", "auto") }},
 		{"node", testNode},
 		{"pipeline", testPipeline},
