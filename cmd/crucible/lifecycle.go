@@ -42,7 +42,7 @@ func newCreateCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	o.addFlags(c)
+	o.addFlags(a, c)
 	c.Flags().SetInterspersed(false)
 	return c
 }
