@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crucible/container/cgroup"
+	"crucible/container/confine"
 	"crucible/container/mount"
 	"crucible/container/network"
 )
@@ -152,19 +153,41 @@ func (m *Monitor) makeNetwork(ctx context.Context, o PrepareOptions) error {
 	}
 	if m.c.State.Net.Mode == network.ModeBridge {
 		m.c.State.Attachment, err = network.Attach(ctx, network.Options{
-			Root: string(m.c.Root), Name: m.c.Name, NS: ns, Config: m.c.State.Net, Quiet: o.Quiet, Like: o.Saved, NewAddress: o.NewAddress,
+			Root: string(m.c.Root), Name: m.c.Name, NS: ns, Config: m.c.State.Net, Quiet: o.Quiet,
+			Like: o.Saved, NewAddress: o.NewAddress, Prefer: m.c.State.LastAddress,
 		})
 		if err != nil {
 			return err
 		}
 	}
 	if o.Saved == nil {
-		return nil
+		return m.setSysctls(ns)
 	}
 	m.warnings, err = network.Rebuild(ns, o.Saved, network.RebuildOptions{
 		Attachment: m.c.State.Attachment, KeepNeighbours: o.SameHost, NonlocalBind: o.NewAddress,
 	})
 	return err
+}
+
+// SysctlError is a sysctl that the kernel does not have or does not set so.
+type SysctlError struct{ Err error }
+
+func (e *SysctlError) Error() string { return e.Err.Error() }
+func (e *SysctlError) Unwrap() error { return e.Err }
+func (e *SysctlError) Hint() string {
+	return "correct it: --sysctl KEY=VALUE, or linux.sysctl in the bundle's config.json"
+}
+
+// setSysctls sets those that the init has no right to set.
+func (m *Monitor) setSysctls(ns *os.File) error {
+	set := outsideSysctls(m.spec)
+	if len(set) == 0 {
+		return nil
+	}
+	if err := network.Do(ns, func() error { return confine.WriteSysctls(set) }); err != nil {
+		return &SysctlError{err}
+	}
+	return nil
 }
 
 // Warnings are what could not be brought back and need not stop a restore.

@@ -232,6 +232,11 @@ func setNamespaces(spec *specs.Spec, o RunOptions) error {
 		}
 		spec.Linux.UIDMappings, spec.Linux.GIDMappings = m, m
 	}
+	if o.UserNS != "" && !o.HostNet {
+		// Its root has no rights over the network namespace. What that costs most
+		// programs are the low ports and ping, and both can be given by sysctls.
+		spec.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+	}
 	if len(o.TimeOffsets) > 0 {
 		kinds = append(kinds, specs.TimeNamespace)
 		spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{}

@@ -116,11 +116,7 @@ func planRoot(c *initConfig, add func(string, func(*inside) error)) {
 		add(m.String(), func(in *inside) error { return m.Apply(in.root) })
 	}
 	if len(c.Sysctls) > 0 {
-		var words []string
-		for _, key := range slices.Sorted(maps.Keys(c.Sysctls)) {
-			words = append(words, key+"="+c.Sysctls[key])
-		}
-		add("sysctl -w "+strings.Join(words, " "), func(*inside) error { return confine.WriteSysctls(c.Sysctls) })
+		add(sysctlCommand(c.Sysctls), func(*inside) error { return confine.WriteSysctls(c.Sysctls) })
 	}
 	for _, p := range c.ReadOnly {
 		add("mount -o bind,ro ROOT"+p, func(in *inside) error { return confine.ReadonlyPath(in.root, p) })
@@ -129,6 +125,14 @@ func planRoot(c *initConfig, add func(string, func(*inside) error)) {
 		add("mask ROOT"+p, func(in *inside) error { return in.mask(p) })
 	}
 	add("pivot_root ROOT", (*inside).pivot)
+}
+
+func sysctlCommand(set map[string]string) string {
+	words := []string{"sysctl -w"}
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		words = append(words, key+"="+set[key])
+	}
+	return strings.Join(words, " ")
 }
 
 // enterNetwork enters the namespace that came with the config; in a user

@@ -185,8 +185,11 @@ func (m *Monitor) makeMount(dir *os.File, target string, one mount.Mount, o Prep
 	if o.Fill != nil {
 		return o.Fill(map[string]string{target: m.places[target]})
 	}
-	if target == "/dev" {
+	switch target {
+	case "/dev":
 		return m.dev().Apply(dir)
+	case "/run":
+		return hiddenResolver(m.spec).Apply(dir, m.root.UID, m.root.GID)
 	}
 	return nil
 }

@@ -186,6 +186,9 @@ func newInitConfig(spec *specs.Spec, root string) (*initConfig, error) {
 		Root: root, Namespaces: ns, Hostname: spec.Hostname, Domainname: spec.Domainname,
 		Masked: l.MaskedPaths, ReadOnly: l.ReadonlyPaths, Sysctls: l.Sysctl, Process: spec.Process,
 	}
+	if ns.User {
+		_, c.Sysctls = confine.SplitSysctls(l.Sysctl)
+	}
 	for _, m := range mounts {
 		if m.Inside() {
 			c.Mounts = append(c.Mounts, withUsers(m, ns))
@@ -200,6 +203,17 @@ func newInitConfig(spec *specs.Spec, root string) (*initConfig, error) {
 		}
 	}
 	return c, nil
+}
+
+// outsideSysctls are those that the monitor sets: a user namespace has no rights
+// over the network namespace, which is made outside of it.
+func outsideSysctls(spec *specs.Spec) map[string]string {
+	ns, err := namespacesOf(spec)
+	if err != nil || !ns.User {
+		return nil
+	}
+	network, _ := confine.SplitSysctls(spec.Linux.Sysctl)
+	return network
 }
 
 // withUsers leaves out what a user namespace cannot ask of devpts: a gid that
@@ -275,6 +289,9 @@ func (m *Monitor) record(waiting bool) error {
 		s.MonitorThread, s.Starting, s.Maker = unix.Gettid(), false, Process{}
 		s.Net, s.Attachment, s.Terminal = net, attachment, m.spec.Process.Terminal
 		s.Image, s.ExitStatus, s.Finished = image, nil, time.Time{}
+		if attachment != nil {
+			s.LastAddress = attachment.Address
+		}
 		if waiting {
 			s.Recorded = Created
 		} else {
@@ -295,6 +312,12 @@ func OutsidePlan(spec *specs.Spec) ([]string, error) {
 		if !m.Inside() {
 			lines = append(lines, m.String())
 		}
+		if r := hiddenResolver(spec); m.Target == "/run" && m.Kept() && r.Path != "" {
+			lines = append(lines, "cp /etc/resolv.conf ROOT"+r.Path)
+		}
+	}
+	if set := outsideSysctls(spec); len(set) > 0 {
+		lines = append(lines, "ip netns exec CONTAINER "+sysctlCommand(set))
 	}
 	if spec.Root.Readonly {
 		lines = append(lines, "mount -o remount,bind,ro ROOT")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -59,6 +60,9 @@ type State struct {
 	Remove     bool                `json:"remove,omitempty"` // delete it when it stops
 	Net        network.Config      `json:"net"`
 	Attachment *network.Attachment `json:"attachment,omitempty"`
+	// LastAddress is the one that the container had last: it gets it again if it
+	// is free.
+	LastAddress netip.Prefix `json:"lastAddress,omitzero"`
 	// Image is the image that the container was last checkpointed to or
 	// restored from, as NAME@N.
 	Image string `json:"image,omitempty"`

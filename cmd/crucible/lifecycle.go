@@ -46,7 +46,7 @@ address or a port is taken.`,
 			return a.printChanged(box)
 		},
 	}
-	o.addFlags(c)
+	o.addFlags(a, c)
 	a.jsonFlag(c)
 	c.Flags().SetInterspersed(false)
 	return c

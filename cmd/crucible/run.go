@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -35,7 +36,7 @@ type defineOptions struct {
 	explain     bool
 }
 
-func (o *defineOptions) addFlags(c *cobra.Command) {
+func (o *defineOptions) addFlags(a *app, c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.name, "name", "", "name of the container (default: a random one)")
 	f.StringVar(&o.bundle, "bundle", "", "run the OCI bundle in this directory; no other flag may change it")
@@ -51,8 +52,8 @@ func (o *defineOptions) addFlags(c *cobra.Command) {
 	f.StringArrayVarP(&o.Volumes, "volume", "v", nil, "show a file or directory of the host: SOURCE:TARGET[:ro]")
 	f.StringArrayVar(&o.Tmpfs, "tmpfs", nil, "mount a tmpfs: TARGET[:OPTIONS]")
 	f.StringArrayVar(&o.Devices, "device", nil, "give it a device of the host: no other than the usual ones (null, tty, ...) can be opened")
-	f.StringVar(&o.net, "net", "none", "network: none, host, or bridge[=NAME]")
-	f.StringVar(&o.address, "ip", "", "address on the bridge: A.B.C.D[/N] (default: a free one)")
+	f.StringVar(&o.net, "net", "none", "network: none, host, or bridge[=NAME]; a bridge that does not exist is made")
+	f.StringVar(&o.address, "ip", "", "address on the bridge: A.B.C.D[/N] (default: a free one); the first one's /N is the bridge's")
 	f.StringArrayVarP(&o.publish, "publish", "p", nil, "forward a port of the host: [ADDRESS:]PORT:PORT[/udp]")
 	f.StringVar(&o.memory, "memory", "", "limit of memory, in bytes or with k, m, g")
 	f.Float64Var(&o.CPUs, "cpus", 0, "limit of processor time, in processors")
@@ -67,6 +68,22 @@ func (o *defineOptions) addFlags(c *cobra.Command) {
 	f.BoolVar(&o.CgroupNS, "cgroupns", false, "give it a cgroup namespace")
 	f.StringArrayVar(&o.TimeOffsets, "time-offset", nil, "time namespace: monotonic=SECONDS or boottime=SECONDS")
 	f.BoolVar(&o.explain, "explain", false, "print what would be done, and do nothing")
+	_ = c.RegisterFlagCompletionFunc("net", a.networkNames) // fails only for a flag that is not there
+}
+
+// networkNames completes --net: the modes, and the bridges of containers.
+func (a *app) networkNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	names := []string{
+		cobra.CompletionWithDesc("none", "a loopback and nothing else"), cobra.CompletionWithDesc("host", "the host's own network"),
+		cobra.CompletionWithDesc("bridge", "a bridge of this state root"),
+	}
+	all, _ := a.root().List() // what cannot be read is not offered
+	for _, box := range all {
+		if b := box.State.Net.Bridge; b != "" && !slices.Contains(names, "bridge="+b) {
+			names = append(names, "bridge="+b)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // define makes the bundle and the create options from the flags.
@@ -84,6 +101,9 @@ func (o *defineOptions) define(c *cobra.Command, args []string) (*specs.Spec, co
 	}
 	if o.bundle != "" {
 		spec, err := o.loadBundle(c, args)
+		if err == nil {
+			err = fitNetwork(c, spec, &create.Net)
+		}
 		return spec, create, err
 	}
 	if len(args) == 0 {
@@ -114,6 +134,21 @@ func (o *defineOptions) loadBundle(c *cobra.Command, args []string) (*specs.Spec
 		}
 	}
 	return container.LoadBundle(o.bundle)
+}
+
+// fitNetwork compares --net with the bundle: whether a container shares the
+// host's network is the bundle's to say.
+func fitNetwork(c *cobra.Command, spec *specs.Spec, net *network.Config) error {
+	own := slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	switch {
+	case own && net.Mode == network.ModeHost:
+		return misuse("--net host: the bundle has a network namespace in linux.namespaces: take it out of its config.json, or use --net none or bridge")
+	case !own && net.Mode != network.ModeHost && c.Flags().Changed("net"):
+		return misuse(`--net %s: the bundle has no network namespace in linux.namespaces: add {"type": "network"} to its config.json, or use --net host`, net.Mode)
+	case !own:
+		net.Mode = network.ModeHost
+	}
+	return nil
 }
 
 func loadSeccomp(path string) (*specs.LinuxSeccomp, error) {
@@ -164,7 +199,7 @@ executed, 127 it does not exist in the container; with -d 0 if it was started.`,
   crucible run --bundle ./mybundle`,
 		RunE: func(c *cobra.Command, args []string) error { return runRun(c, a, &o, args) },
 	}
-	o.addFlags(c)
+	o.addFlags(a, c)
 	c.Flags().BoolVarP(&o.detach, "detach", "d", false, "leave it in the background and print its name")
 	a.jsonFlagFor(c, "print JSON in place of the name, and errors of crucible as JSON")
 	c.Flags().SetInterspersed(false)

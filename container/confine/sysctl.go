@@ -80,6 +80,19 @@ func sysctlNamespace(parts []string, private Private) (namespace string, own boo
 	return "", false
 }
 
+// SplitSysctls parts those of a network namespace from all others.
+func SplitSysctls(values map[string]string) (network, others map[string]string) {
+	network, others = map[string]string{}, map[string]string{}
+	for name, value := range values {
+		into := others
+		if parts, err := sysctlParts(name); err == nil && parts[0] == "net" {
+			into = network
+		}
+		into[name] = value
+	}
+	return network, others
+}
+
 // WriteSysctls writes sysctls in the order of their names, from a thread in the
 // container's namespaces. It refuses those that belong to no namespace at all;
 // whether the namespace is the container's own only checkSysctls can tell.

@@ -35,7 +35,7 @@ func (a *Attachment) Activate(ctx context.Context) error {
 //
 // The veth itself is only muted. It goes when the kernel buries the container's
 // namespace, in the background; deleting it here would cost 10 to 30 ms
-// (unregister_netdevice waits for several RCU grace periods). The own bridge
+// (unregister_netdevice waits for several RCU grace periods). A bridge of ours
 // stays too: Sweep takes it down when nobody is on it.
 func (a *Attachment) Detach(ctx context.Context) error {
 	if a == nil || a.Mode != ModeBridge {
@@ -84,7 +84,7 @@ type Swept struct {
 	Bridges []string `json:"bridges,omitempty"` // bridges that were taken down
 }
 
-// Sweep reclaims the leases of dead containers and takes our own bridge, its
+// Sweep reclaims the leases of dead containers and takes each bridge of ours, its
 // nftables table and ip_forward back when no container is left. It costs about
 // 60 ms when there is a bridge to delete (RCU grace periods again), and nothing to speak of otherwise:
 // call it where nobody waits, for example when a monitor ends.
@@ -144,6 +144,14 @@ func (s *Swept) sweep(root string, h *socket, all *leases) error {
 					return err
 				}
 			}
+			continue
+		}
+		// Read again: of a bridge that went before it may have inherited ip_forward.
+		now, _, err := h.link(name)
+		if err != nil {
+			return err
+		}
+		if mark, ok = parseAlias(now.Alias); !ok {
 			continue
 		}
 		if err := removeBridge(h, name, mark); err != nil {

@@ -132,7 +132,7 @@ func TestCursorIsForgiving(t *testing.T) {
 		}
 	}
 	for _, a := range []string{"10.9.0.200", "10.9.0.3"} { // the shorter over the longer
-		if err := l.setCursor(netip.MustParseAddr(a)); err != nil {
+		if err := l.setCursor(subnet, netip.MustParseAddr(a)); err != nil {
 			t.Fatal(err)
 		}
 		if got := l.cursor(subnet); got.String() != a {
