@@ -81,10 +81,8 @@ func flagValues(name string) cobra.CompletionFunc {
 		directive |= cobra.ShellCompDirectiveNoSpace
 	case "cap-add", "cap-drop":
 		values = []string{"ALL"}
-		if all, err := confine.AllCapabilities(); err == nil {
-			for _, c := range all {
-				values = append(values, strings.TrimPrefix(c, "CAP_"))
-			}
+		for _, c := range confine.CapabilityNames() {
+			values = append(values, strings.TrimPrefix(c, "CAP_"))
 		}
 	}
 	return cobra.FixedCompletions(values, directive)

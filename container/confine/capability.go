@@ -2,6 +2,7 @@ package confine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -32,6 +33,9 @@ var capabilityNames = [...]string{
 	"CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF",
 	"CAP_CHECKPOINT_RESTORE",
 }
+
+// CapabilityNames are the capabilities that have a name here, whoever has them.
+func CapabilityNames() []string { return slices.Clone(capabilityNames[:]) }
 
 func (s capSet) String() string {
 	var names []string
