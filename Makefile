@@ -44,9 +44,10 @@ test-nobody: build ## the tests as a user without rights, from a root shell
 	CRUCIBLE_BINARY="$(CURDIR)/crucible" $(GO) test -count=1 -exec "$(CURDIR)/.ci/as-nobody" ./...
 
 .PHONY: check
-check: ## gofmt, vet, staticcheck, and that the generated code is up to date
+check: ## gofmt, vet, staticcheck, and that go.mod and the generated code are up to date
 	@files=$$(gofmt -l cmd container images checkpoint restore experiments proto 2>/dev/null); \
 		[ -z "$$files" ] || { echo "gofmt -w these:"; echo "$$files"; exit 1; }
+	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	proto/generate.sh --check

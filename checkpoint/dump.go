@@ -15,6 +15,7 @@ import (
 	"crucible/checkpoint/preflight"
 	"crucible/container"
 	"crucible/container/cgroup"
+	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
 	"crucible/proto/imagepb"
@@ -75,6 +76,8 @@ type dump struct {
 	archives   *imagepb.Filesystem
 	trees      []tree
 	treesSaved error
+
+	bound, connectedUDP int // sockets: see [network.BoundTo]
 }
 
 // Dump writes a container's state to a new image. Unless LeaveRunning is set
@@ -110,6 +113,9 @@ func (d *dump) run(ctx context.Context) error {
 		return err
 	}
 	d.wasFrozen = status == container.Frozen
+	if err := host.CheckpointRestore(); err != nil {
+		return err
+	}
 	if d.ns, err = d.c.NetNS(); err != nil {
 		return err
 	}
@@ -139,10 +145,40 @@ func (d *dump) run(ctx context.Context) error {
 	// After a commit there is nothing to discard.
 	defer func() { _ = d.draft.Discard() }()
 	defer func() { _ = d.closeTrees() }()
-	if err := d.criu(ctx, p); err != nil {
-		return errors.Join(err, d.goOn())
+	err = d.criu(ctx, p)
+	if err != nil && d.image != nil {
+		err = d.unfinished(ctx, err)
+	}
+	if err != nil {
+		return errors.Join(err, d.release(), d.goOn())
 	}
 	return d.after(ctx)
+}
+
+// endLimit is how long tasks that CRIU has killed may take to end.
+const endLimit = time.Second
+
+// unfinished decides what became of a checkpoint whose CRIU failed once the
+// image was whole, while it ended the tasks. Either there are no tasks any more,
+// and all is well, or the container goes on and there is no image.
+func (d *dump) unfinished(ctx context.Context, failure error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLimit)
+	defer cancel()
+	if d.c.AwaitInit(ctx) == nil {
+		return nil
+	}
+	err := d.o.Store.Remove(context.WithoutCancel(ctx), d.image.Ref())
+	d.image = nil
+	return errors.Join(failure, err)
+}
+
+// release comes before the tasks run again after a dump that failed. A CRIU
+// that could has put everything back by itself.
+func (d *dump) release() error {
+	if d.frozenAt.IsZero() {
+		return nil
+	}
+	return d.c.ReleaseConnections()
 }
 
 // prepare does what must be there before the freeze, beside CRIU's own
@@ -198,14 +234,19 @@ func (d *dump) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	nested, err := d.group.Nested()
+	if err != nil {
+		return err
+	}
 	d.report, err = preflight.Inspect(ctx, preflight.Subject{
-		Frozen: d.wasFrozen,
-		Init:   d.c.State.Init.Pid, Pids: pids, NetNS: d.ns, UserNS: len(d.spec.Linux.UIDMappings) > 0,
+		Frozen: d.wasFrozen, Nested: nested,
+		Init: d.c.State.Init.Pid, Pids: pids, NetNS: d.ns, UserNS: len(d.spec.Linux.UIDMappings) > 0,
 		External: externalPoints(d.mounts), Given: d.o.Preflight,
 	})
 	if err != nil {
 		return err
 	}
+	d.report.Findings = append(lostMask(d.mounts), d.report.Findings...)
 	var blocking []preflight.Finding
 	for _, f := range d.report.Findings {
 		if f.Blocks {
@@ -431,8 +472,7 @@ func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
 	need := d.report.Needs
 	o = criu.DumpOptions{
 		Common: criu.Common{
-			Images: dir, Work: work, LogFile: "checkpoint.log", External: externalKeys(d.mounts),
-			NetworkLock: criu.LockSkip, ManageCgroups: criu.CgroupIgnore,
+			Images: dir, Work: work, LogFile: "checkpoint.log", External: externalKeys(d.mounts), NetworkLock: criu.LockSkip,
 			TCPEstablished: need.TCPEstablished, TCPClose: need.TCPClose, SkipInFlight: need.SkipInFlight,
 			FileLocks: need.FileLocks, ShellJob: need.ShellJob, ExtUnixSockets: need.ExtUnixSockets, LinkRemap: need.LinkRemap,
 			IrmapScanPaths: need.IrmapPaths, Extra: d.o.Extra, OrphanPTSMaster: d.spec.Process.Terminal,

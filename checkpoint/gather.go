@@ -150,7 +150,13 @@ func (d *dump) describe(n *imagepb.Namespace, pid int) error {
 		if err != nil {
 			return err
 		}
-		n.Detail = &imagepb.Namespace_Network{Network: saved.Proto(d.c.State.Attachment)}
+		a := d.c.State.Attachment
+		n.Detail = &imagepb.Namespace_Network{Network: saved.Proto(a)}
+		if a == nil {
+			return nil
+		}
+		d.bound, d.connectedUDP, err = network.BoundTo(d.ns, a.Address.Addr())
+		return err
 	}
 	return nil
 }

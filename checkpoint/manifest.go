@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -70,20 +71,24 @@ func (d *dump) commit(ctx context.Context) error {
 	if frozen == 0 {
 		frozen = time.Since(d.frozenAt)
 	}
-	need := d.report.Needs
+	// Not what the dump was allowed, but what CRIU found.
+	streams, err := filepath.Glob(d.draft.CRIUDir() + "/tcp-stream-*.img")
+	if err != nil {
+		return err
+	}
 	m := &imagepb.Manifest{
 		CreatedUnixNs: d.line.Started.UnixNano(), Writer: d.writer, Command: d.o.Command,
 		DurationNs: int64(time.Since(d.line.Started)), FrozenNs: int64(frozen), LeftRunning: d.o.LeaveRunning,
 		Options: optionWords(d.report.Needs, d.o.Extra),
 		Traits: &imagepb.Traits{
-			EstablishedTcp: need.TCPEstablished, Terminal: d.spec.Process.Terminal,
+			EstablishedTcp: len(streams) > 0, Terminal: d.spec.Process.Terminal,
 			UserNamespace: len(d.spec.Linux.UIDMappings) > 0, Processes: uint32(len(d.processes.Processes)),
+			BoundSockets: uint32(d.bound), ConnectedUdp: uint32(d.connectedUDP),
 		},
 	}
 	for _, p := range d.processes.Processes {
 		m.Traits.Threads += p.Threads
 	}
-	var err error
 	if d.image, err = d.draft.Commit(ctx, m); err != nil {
 		return err
 	}

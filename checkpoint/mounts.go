@@ -8,7 +8,9 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
+	"crucible/checkpoint/preflight"
 	"crucible/container"
 	"crucible/proto/imagepb"
 )
@@ -25,7 +27,11 @@ func readMounts(pid int, spec *specs.Spec) (*imagepb.Mounts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read /proc/%d/mountinfo: %w", pid, err)
 	}
-	return classify(infos, spec)
+	return classify(infos, spec, func(point string) bool {
+		var st unix.Stat_t
+		err := unix.Lstat(fmt.Sprintf("/proc/%d/root%s", pid, point), &st)
+		return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+	})
 }
 
 // classify tells the mounts apart by their targets:
@@ -35,7 +41,7 @@ func readMounts(pid int, spec *specs.Spec) (*imagepb.Mounts, error) {
 //	what the bundle names, and below    external: we mount it, CRIU takes it from there
 //	masks                               external: we have the null device and an empty directory
 //	anything else                       in the image: the container mounted it
-func classify(infos []*mountinfo.Info, spec *specs.Spec) (*imagepb.Mounts, error) {
+func classify(infos []*mountinfo.Info, spec *specs.Spec, isDir func(point string) bool) (*imagepb.Mounts, error) {
 	ours, err := container.Mounts(spec)
 	if err != nil {
 		return nil, err
@@ -53,7 +59,7 @@ func classify(infos []*mountinfo.Info, spec *specs.Spec) (*imagepb.Mounts, error
 			m.Origin = imagepb.MountOrigin_MOUNT_ORIGIN_MADE_BY_US
 		case isMask(spec, i):
 			m.Origin, m.CriuKey, m.HostPath = imagepb.MountOrigin_MOUNT_ORIGIN_EXTERNAL, i.Mountpoint, maskFile
-			if i.FSType != "tmpfs" && i.FSType != "devtmpfs" || i.Root != "/null" {
+			if isDir(i.Mountpoint) {
 				m.HostPath = maskDirectory
 			}
 		case i.FSType == "proc" || i.FSType == "devpts" || i.FSType == "mqueue":
@@ -85,6 +91,22 @@ func isMask(spec *specs.Spec, i *mountinfo.Info) bool {
 	return false
 }
 
+// lostMask finds a mask whose null device the container has removed: CRIU would
+// dump it, and not be able to mount it again (criu/mount-v2.c looks for the file
+// to remove it once more).
+func lostMask(mounts *imagepb.Mounts) []preflight.Finding {
+	for _, m := range mounts.Mounts {
+		if m.HostPath == maskFile && strings.HasSuffix(m.Root, "//deleted") {
+			return []preflight.Finding{{
+				Kind: "mask-deleted", Blocks: true, FD: -1, Path: m.Point,
+				What:   "the container has removed its /dev/null, which hides this file: CRIU cannot mount a removed file again",
+				Remedy: "start the container anew, and let its program leave /dev/null in place",
+			}}
+		}
+	}
+	return nil
+}
+
 // Externals maps each external mount's key to where a restore finds it: places
 // are the mounts that were made for it, see [container.Monitor.Places].
 func Externals(mounts *imagepb.Mounts, places map[string]string) map[string]string {
@@ -95,7 +117,7 @@ func Externals(mounts *imagepb.Mounts, places map[string]string) map[string]stri
 		}
 		switch m.HostPath {
 		case maskFile:
-			paths[m.CriuKey] = places["/dev"] + "/null"
+			paths[m.CriuKey] = places[container.NullPlace]
 		case maskDirectory:
 			paths[m.CriuKey] = places[container.EmptyPlace]
 		default:

@@ -2,6 +2,7 @@ package container
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -93,8 +94,8 @@ type Streams struct {
 const Detached = -1
 
 // Attach connects to the container's standard streams until it ends, and
-// returns its exit status, or Detached.
-func (c *Container) Attach(s Streams) (int, error) {
+// returns its exit status, or Detached. It does not outlast ctx.
+func (c *Container) Attach(ctx context.Context, s Streams) (int, error) {
 	conn, r, err := c.dial(request{Op: opAttach, Rows: s.Rows, Columns: s.Columns})
 	if err != nil {
 		return 0, err
@@ -129,6 +130,8 @@ func (c *Container) Attach(s Streams) (int, error) {
 			_ = send(frameResize, fmt.Appendf(nil, "%d %d", size[0], size[1]))
 		case <-s.Detach:
 			return Detached, nil
+		case <-ctx.Done():
+			return Detached, fmt.Errorf("attach to container %s: %w", c.Name, ctx.Err())
 		}
 	}
 }
@@ -176,5 +179,15 @@ func (m *Monitor) CloseInput() { m.fromClient(frameEnd, nil) }
 // Resize tells the container's terminal its size.
 func (m *Monitor) Resize(rows, columns uint16) { m.resize(rows, columns) }
 
-// Signal sends a signal to the container's init.
-func (m *Monitor) Signal(sig unix.Signal) { _ = unix.Kill(m.pid, sig) }
+// Signal sends a signal to the init of a container in the foreground, as long
+// as there is one.
+func (m *Monitor) Signal(sig unix.Signal) {
+	if m.init == nil {
+		return
+	}
+	raw, err := m.init.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"crucible/container/cgroup"
 	"crucible/container/confine"
 	"crucible/container/mount"
 )
@@ -35,17 +36,22 @@ func LoadSpec(path string) (*specs.Spec, error) {
 	return &spec, nil
 }
 
-// LoadBundle reads and checks the bundle in a directory. Relative paths in it
-// are made absolute, as seen from the bundle.
+// LoadBundle reads and checks the bundle in a directory, down to keys that
+// nobody knows and limits that this machine's cgroups do not have. Relative
+// paths in it are made absolute, as seen from the bundle.
 func LoadBundle(dir string) (*specs.Spec, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, "config.json")
-	spec, err := LoadSpec(path)
+	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, &BundleError{Path: path, Cause: cause(err)}
+	}
+	spec := &specs.Spec{}
+	if err := Decode(data, spec); err != nil {
+		return nil, &BundleError{Path: path, Cause: err}
 	}
 	if spec.Root != nil && !filepath.IsAbs(spec.Root.Path) {
 		spec.Root.Path = filepath.Join(dir, spec.Root.Path)
@@ -55,17 +61,23 @@ func LoadBundle(dir string) (*specs.Spec, error) {
 			spec.Mounts[i].Source = filepath.Join(dir, m.Source)
 		}
 	}
-	if err := Validate(spec); err != nil {
+	if err = Validate(spec); err == nil {
+		// Not a part of Validate: a restore brings an image's limits to this
+		// machine's version of cgroups.
+		err = cgroup.Check(spec.Linux.Resources)
+	}
+	if err != nil {
 		return nil, &BundleError{Path: path, Cause: err}
 	}
 	return spec, nil
 }
 
 // Validate refuses a bundle that asks for what is not supported, or makes no
-// sense; the error names the field. A field that passes is honoured.
+// sense; the error names the field. A field that passes is honoured, except for
+// annotations, which are for others to read.
 func Validate(spec *specs.Spec) error {
-	if spec.Version == "" {
-		return errors.New("ociVersion: is missing")
+	if err := checkVersion(spec.Version); err != nil {
+		return err
 	}
 	if spec.Process == nil || len(spec.Process.Args) == 0 {
 		return errors.New("process.args: is missing")
@@ -92,14 +104,21 @@ func Validate(spec *specs.Spec) error {
 			return fmt.Errorf("linux.resources.memory.limit: %d bytes are too few for any program", n)
 		}
 	}
-	if err := confine.Check(spec); err != nil {
-		return err
-	}
 	if _, err := namespacesOf(spec); err != nil {
 		return err
 	}
-	_, err := mountsOf(spec)
-	return err
+	if _, err := mountsOf(spec); err != nil {
+		return err
+	}
+	for _, err := range []error{
+		checkConsole(spec.Process), checkIDs(spec), checkPaths(spec.Linux), checkOffsets(spec.Linux.TimeOffsets),
+		checkSeccomp(spec.Linux), confine.Check(spec),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unsupported names the first field that is set and that Crucible would have
@@ -123,8 +142,9 @@ func unsupported(spec *specs.Spec) error {
 		{p.IOPriority != nil, "process.ioPriority"},
 		{p.ExecCPUAffinity != nil, "process.execCPUAffinity"},
 		{p.CommandLine != "", "process.commandLine"},
+		{p.User.Username != "", "process.user.username (uid and gid are)"},
 		{l.IntelRdt != nil, "linux.intelRdt"},
-		{l.Personality != nil && l.Personality.Domain != specs.PerLinux, "linux.personality"},
+		{l.Personality != nil && (l.Personality.Domain != specs.PerLinux || len(l.Personality.Flags) > 0), "linux.personality"},
 		{l.MemoryPolicy != nil, "linux.memoryPolicy"},
 		{len(l.NetDevices) > 0, "linux.netDevices"},
 		{l.CgroupsPath != "", "linux.cgroupsPath (the cgroup is crucible/NAME)"},

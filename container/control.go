@@ -2,6 +2,7 @@ package container
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -112,10 +113,10 @@ type MonitorError struct {
 func (e *MonitorError) Error() string {
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, unix.EPIPE, unix.ECONNRESET, unix.ECONNREFUSED} {
 		if errors.Is(e.Err, end) {
-			return fmt.Sprintf("container %s: its monitor is gone", e.Name)
+			return fmt.Sprintf("talk to the monitor of container %s: it is gone", e.Name)
 		}
 	}
-	return fmt.Sprintf("container %s: its monitor does not answer: %v", e.Name, e.Err)
+	return fmt.Sprintf("talk to the monitor of container %s: %v", e.Name, e.Err)
 }
 
 // Hint says what to do about it.
@@ -181,10 +182,11 @@ func (c *control) client(m *Monitor, conn *net.UnixConn) {
 	switch q.Op {
 	case opStart:
 		err := m.Go()
-		say(conn, err)
-		if err != nil {
-			_ = unix.Kill(m.pid, unix.SIGKILL)
+		if err != nil { // the next command is to see that it has ended
+			_ = m.group.Kill(context.Background())
+			<-c.exit
 		}
+		say(conn, err)
 	case opAttach:
 		c.attach(m, conn, r, q)
 	case opGuard:

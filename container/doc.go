@@ -35,6 +35,15 @@
 //	err = c.Launch(ctx, container.Job{Start: true})   // a detached monitor
 //	status, err := c.Stop(ctx, 10*time.Second)
 //
+// # What a bundle may ask for
+//
+// Whatever a bundle asks for is done, or is an error that names the field when
+// the container is created: a field that is not supported, one that makes no
+// sense, and also a key that no version of the specification has. (The
+// specification has runtimes ignore such keys; but who writes "capabilites"
+// wants something.) Only annotations mean nothing to us: they are kept for
+// others to read.
+//
 // The package knows nothing of CRIU: checkpoint and restore use what it
 // exports (Monitor, State, Layout).
 package container

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"crucible/container/cgroup"
 	"crucible/container/confine"
 	"crucible/container/confine/seccomp"
 	"crucible/container/fork"
@@ -55,7 +55,28 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Exec, error) {
 }
 
 func (c *Container) exec(ctx context.Context, o ExecOptions) (*Exec, error) {
-	config, err := c.execConfig(o)
+	spec, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	g, err := c.Group()
+	if err != nil {
+		return nil, err
+	}
+	early, tasks, err := splitTasks(spec, g)
+	if err != nil {
+		return nil, err
+	}
+	defer tasks.Close() // of nil, too
+	config, err := execConfig(spec, o, tasks != nil)
+	if err != nil {
+		return nil, err
+	}
+	needs, err := config.needs()
+	if err != nil {
+		return nil, err
+	}
+	message, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
 	}
@@ -65,61 +86,64 @@ func (c *Container) exec(ctx context.Context, o ExecOptions) (*Exec, error) {
 	}
 	defer ours.Close()
 	x := &Exec{}
-	files, err := x.pipes(c, o.Terminal)
+	files, err := x.pipes(o.Terminal)
 	defer closeAll(append(files, theirs))
 	if err != nil {
 		return nil, err
 	}
-	if err := c.enter(ctx, x, append(files, theirs)); err != nil {
+	if err := c.enter(ctx, early, x, needs, append(files, theirs)); err != nil {
 		x.Close()
-		return nil, err
+		return nil, whyNotStarted(err, c.Name, spec, g)
 	}
 	closeAll(append(files, theirs))
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(int(ours.Fd()), unix.SHUT_RDWR) })
 	defer stop()
-	if _, err = ours.Write(config); err == nil {
-		x.master, err = hearInit(int(ours.Fd()), false)
+	socket := int(ours.Fd())
+	if err = sendConfig(socket, x.Pid, message, tasks); err == nil {
+		x.master, err = hearInit(socket, x.Pid, false)
 	}
 	if err != nil {
 		_, _ = x.Wait()
 		x.Close()
-		return nil, errors.Join(err, ctx.Err())
+		return nil, errors.Join(whyNotStarted(err, c.Name, spec, g), ctx.Err())
 	}
 	return x, nil
 }
 
 // enter starts the sealed crucible in the container's namespaces, to become
 // the program.
-func (c *Container) enter(ctx context.Context, x *Exec, files []*os.File) error {
-	g, err := c.Group()
-	if err != nil {
-		return err
-	}
+func (c *Container) enter(ctx context.Context, g *cgroup.Group, x *Exec, needs uint64, files []*os.File) error {
 	exe, err := confine.SealedSelf()
 	if err != nil {
 		return err
 	}
 	defer exe.Close()
-	// With v1 the child is born in the group that this thread is in for the
-	// moment; with v2 it is moved there before it executes anything.
-	return g.Start(func(v2 *os.File) (int, error) {
-		options := fork.Options{
-			Target: c.State.Init.Pid, Exe: exe, Args: []string{initName}, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: files,
-		}
-		if v2 != nil {
-			options.Place = g.Add
-		}
-		var err error
-		x.Pid, err = fork.Into(ctx, options)
+	return g.Start(func(v2 *os.File) (_ int, err error) {
+		x.Pid, err = fork.Into(ctx, fork.Options{
+			Target: c.State.Init.Pid, Exe: exe, Args: []string{initName}, Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Capabilities: needs, Files: files, Cgroup: v2,
+		})
 		return x.Pid, err
 	})
 }
 
-func (c *Container) execConfig(o ExecOptions) ([]byte, error) {
-	spec, err := c.Spec()
-	if err != nil {
-		return nil, err
+// needs are the capabilities for a program that exec starts. The process that
+// becomes it is seen in the container, and one with CAP_SYS_PTRACE may do with
+// it as it likes: it has nothing that it can do without.
+func (c *initConfig) needs() (uint64, error) {
+	p := c.Process
+	id := confine.Identity{Capabilities: p.Capabilities, NoNewPrivileges: p.NoNewPrivileges, Filter: c.Seccomp}
+	needs, err := id.Needs()
+	needs |= 1 << unix.CAP_DAC_OVERRIDE // the working directory is entered as root
+	if p.Terminal {
+		needs |= 1 << unix.CAP_CHOWN
 	}
+	if len(p.Rlimits) > 0 {
+		needs |= 1 << unix.CAP_SYS_RESOURCE
+	}
+	return needs, err
+}
+
+func execConfig(spec *specs.Spec, o ExecOptions, tasks bool) (_ *initConfig, err error) {
 	p := *spec.Process
 	p.Args, p.Env, p.Terminal, p.OOMScoreAdj = o.Args, mergeEnv(p.Env, o.Env), o.Terminal, nil
 	if o.Cwd != "" {
@@ -135,28 +159,27 @@ func (c *Container) execConfig(o ExecOptions) ([]byte, error) {
 			p.Capabilities = &specs.LinuxCapabilities{Bounding: p.Capabilities.Bounding}
 		}
 	}
-	config := &initConfig{Process: &p}
+	config := &initConfig{Process: &p, Tasks: tasks}
 	if spec.Linux.Seccomp != nil {
 		if config.Seccomp, err = seccomp.Compile(spec.Linux.Seccomp); err != nil {
 			return nil, err
 		}
 	}
-	return json.Marshal(config)
+	return config, nil
 }
 
 // pipes makes the program's standard streams: pipes of its own, so that no
-// descriptor of ours, and least of all our terminal, is seen inside.
-func (x *Exec) pipes(c *Container, terminal bool) (theirs []*os.File, err error) {
-	if terminal {
-		null, err := os.OpenFile("/proc/"+strconv.Itoa(c.State.Init.Pid)+"/root/dev/null", os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		return []*os.File{null, null, null}, nil
-	}
+// descriptor of ours, and least of all our terminal, is seen inside. Where a
+// terminal takes their place, the one that holds it is a pipe, too: what lies
+// at a name in the container is for the container to choose, and a link there
+// would have us open, and hand in, a file of the host.
+func (x *Exec) pipes(terminal bool) (theirs []*os.File, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
+	}
+	if terminal {
+		return []*os.File{r, w, w}, nil
 	}
 	x.stdin, theirs = w, []*os.File{r}
 	for range 2 {
@@ -176,8 +199,10 @@ func closeAll(files []*os.File) {
 }
 
 // Copy connects the program's streams with ours until it closes its output.
-// Input is copied in the background; nil ends the program's input at once.
-func (x *Exec) Copy(stdin io.Reader, stdout, stderr io.Writer) {
+// Input is copied in the background; nil ends the program's input at once. When
+// output cannot be written the program's end of it breaks, and the error is an
+// *OutputError.
+func (x *Exec) Copy(stdin io.Reader, stdout, stderr io.Writer) error {
 	input := x.stdin
 	if x.master != nil {
 		input = x.master
@@ -194,18 +219,37 @@ func (x *Exec) Copy(stdin io.Reader, stdout, stderr io.Writer) {
 		input.Close()
 	}
 	if x.master != nil {
-		_, _ = io.Copy(stdout, x.master)
-		return
+		return copyOut(stdout, x.master, "standard output")
 	}
 	var wg sync.WaitGroup
+	var lost [2]error
 	for i, w := range []io.Writer{stdout, stderr} {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			_, _ = io.Copy(w, x.output[i])
+			lost[i] = copyOut(w, x.output[i], []string{"standard output", "standard error"}[i])
 		}()
 	}
 	wg.Wait()
+	return errors.Join(lost[:]...)
+}
+
+// copyOut copies until the end, or until nothing can be written: then it closes
+// the source, on which the program would wait for ever else.
+func copyOut(to io.Writer, from *os.File, name string) error {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, lost := to.Write(buf[:n]); lost != nil {
+				from.Close()
+				return &OutputError{Stream: name, Err: lost}
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
 }
 
 // Resize tells the program's terminal its size.

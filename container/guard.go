@@ -200,6 +200,8 @@ func (m *Monitor) undoCheckpoint(g *guard) {
 	p := g.parking
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	// Before the tasks run, as far as they stand still.
+	_ = m.OnHost(m.c.ReleaseConnections)
 	if m.group != nil && !g.frozen {
 		_ = m.group.Thaw(ctx)
 	}

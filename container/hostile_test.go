@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,8 @@ const program = "/bin/program"
 
 func hostile(job string) int {
 	jobs := map[string]func(argument string) error{
-		"linger": linger, "steal": steal, "look": look, "cwd": cwd, "descriptors": descriptors, "confinement": showConfinement,
+		"linger": linger, "steal": steal, "rob": rob, "overwrite": overwrite, "look": look, "cwd": cwd, "descriptors": descriptors, "confinement": showConfinement,
+		"relink": relink, "watch": watch, "cover": cover, "terminal": showTerminal, "device": openDevice, "open": openPaths,
 	}
 	name, argument, _ := strings.Cut(strings.TrimPrefix(job, jobPrefix), ":")
 	do := jobs[name]
@@ -52,7 +54,26 @@ func steal(pid string) error {
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", exe.Fd()), os.O_RDWR, 0)
+	return overwrite(strconv.Itoa(int(exe.Fd())))
+}
+
+// rob takes hold of the executable that it is itself, becomes another program,
+// and tries to write.
+func rob(string) error {
+	exe, err := unix.Open("/proc/self/exe", unix.O_PATH, 0) // not close-on-exec
+	if err != nil {
+		return err
+	}
+	var seen []int
+	for pid := range processes() {
+		seen = append(seen, pid)
+	}
+	fmt.Println("processes", seen)
+	return unix.Exec(program, []string{program, fmt.Sprintf("%soverwrite:%d", jobPrefix, exe)}, nil)
+}
+
+func overwrite(fd string) error {
+	f, err := os.OpenFile("/proc/self/fd/"+fd, os.O_RDWR, 0)
 	if err != nil {
 		fmt.Println(err)
 		return nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"unsafe"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -52,6 +53,7 @@ type initConfig struct {
 	Seccomp     *confine.Filter   `json:"seccomp,omitempty"`
 	Input       bool              `json:"input,omitempty"` // standard input is a FIFO, not /dev/null
 	Wait        bool              `json:"wait,omitempty"`  // for sayGo before the program starts
+	Tasks       bool              `json:"tasks,omitempty"` // the last descriptor that comes along is inside.tasks
 }
 
 // InitError is why a container's program could not be started.
@@ -60,6 +62,7 @@ type InitError struct {
 	Text  string      `json:"text"`
 	Errno unix.Errno  `json:"errno,omitempty"`
 	Kind  InitFailure `json:"kind,omitempty"`
+	Hint  string      `json:"hint,omitempty"`
 }
 
 // InitFailure tells the failures apart that have an exit code of their own.
@@ -69,7 +72,20 @@ const (
 	SetupFailed   InitFailure = ""         // a step before the program
 	NotFound      InitFailure = "notfound" // there is no such program in the container
 	NotExecutable InitFailure = "notexec"  // it is there and cannot be executed
+	Ended         InitFailure = "ended"    // the init ended without an execve and without a word
 )
+
+// exitCode is that of env(1) and the shells, for a container that was created
+// and whose program then could not be started.
+func (e *InitError) exitCode() int {
+	switch e.Kind {
+	case NotFound:
+		return 127
+	case NotExecutable:
+		return 126
+	}
+	return 125
+}
 
 func (e *InitError) Error() string { return e.Step + ": " + e.Text }
 func (e *InitError) Unwrap() error {
@@ -86,6 +102,7 @@ func MaybeInit() {
 		return
 	}
 	runtime.LockOSThread()
+	nameSelf()
 	in := inside{socket: initSocket}
 	err := in.run()
 	// Only a failure comes here: otherwise the process has become the program.
@@ -93,7 +110,13 @@ func MaybeInit() {
 	errors.As(err, &failure)
 	text, _ := json.Marshal(failure)
 	_, _ = unix.Write(in.socket, append([]byte{sayError}, text...))
-	os.Exit(1)
+	os.Exit(failure.exitCode())
+}
+
+// nameSelf gives the init a name that its program will not have: see endedEarly.
+func nameSelf() {
+	name := append([]byte(initName), 0)
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
 }
 
 // inside is the init's own side of a start.
@@ -102,6 +125,7 @@ type inside struct {
 	config initConfig
 	root   *os.File // the container's root directory, before the pivot
 	net    *os.File // the container's network namespace, if it is to be entered
+	tasks  *os.File // the file by which a thread enters the cgroup that counts tasks, see cgroup.SplitTasks
 }
 
 func (in *inside) run() error {
@@ -112,6 +136,9 @@ func (in *inside) run() error {
 	}
 	if err != nil {
 		return fmt.Errorf("read what to start: %w", err)
+	}
+	if n := len(files); in.config.Tasks && n > 0 {
+		in.tasks, files = files[n-1], files[:n-1]
 	}
 	if len(files) > 0 {
 		in.net = files[0]
@@ -128,6 +155,17 @@ func (in *inside) run() error {
 		}
 	}
 	return nil
+}
+
+// enterTasks enters the cgroup that counts tasks, with this thread alone. The
+// others, which our runtime needed, end with the execve and were never counted.
+func (in *inside) enterTasks() error {
+	if in.tasks == nil {
+		return errors.New("it did not come with the configuration")
+	}
+	defer in.tasks.Close()
+	_, err := unix.Write(int(in.tasks.Fd()), []byte("0"))
+	return err
 }
 
 // waitForGo tells the parent that all is set up and blocks until it says go.

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,7 +63,10 @@ func (c *Container) create(spec *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	draft := filepath.Join(c.Root.containers(), fmt.Sprintf(".%s.%d", c.Name, os.Getpid()))
+	if err := c.Root.Sweep(); err != nil {
+		return err
+	}
+	draft := c.Root.draft(c.Name)
 	if err := os.Mkdir(draft, 0o711); err != nil {
 		return err
 	}
@@ -97,23 +101,42 @@ func (c *Container) publish(draft string) error {
 	return rename()
 }
 
+// SetConfig changes what a stopped container is started or restored from.
+func (c *Container) SetConfig(config []byte) error {
+	old, err := os.ReadFile(c.path("config.json"))
+	if err == nil && bytes.Equal(old, config) {
+		return nil
+	}
+	return writeFile(c.path("config.json"), config)
+}
+
 // Run starts the container as a child of the calling process and serves it
 // until its end, whose exit status it returns. The calling goroutine's thread
-// stays in the container's namespaces.
+// stays in the container's namespaces. Output that could not be written is an
+// *OutputError, which the caller may get only if it ignores SIGPIPE.
 func (c *Container) Run(ctx context.Context, output Output, started func(*Monitor)) (int, error) {
 	m, err := NewMonitor(c, output)
 	if err != nil {
 		return 0, err
 	}
 	if output.Stdout != nil {
-		m.tap = fileTap(output.Stdout, output.Stderr)
+		m.tap = m.fileTap(output.Stdout, output.Stderr)
 	}
 	if err := m.Start(ctx, false); err != nil {
 		m.Abort()
 		return 0, startError(c.Name, err)
 	}
+	fd, err := unix.PidfdOpen(m.pid, 0)
+	if err == nil {
+		m.init = os.NewFile(uintptr(fd), "init")
+		defer m.init.Close()
+	}
 	started(m)
-	return m.Serve(ctx)
+	code, err := m.Serve(ctx)
+	if err == nil && m.lost != nil {
+		err = m.lost
+	}
+	return code, err
 }
 
 // Start lets a created container's program start, or starts a stopped
@@ -284,9 +307,15 @@ type DeleteOptions struct {
 
 // Delete removes a stopped container and all it kept; its images stay.
 func (c *Container) Delete(ctx context.Context, o DeleteOptions) error {
+	if err := c.Reload(); err != nil {
+		return err
+	}
 	status, err := c.Status()
 	if err != nil {
 		return err
+	}
+	if s := c.State; status == Stopped && s.Starting && s.Boot == bootID() && s.Monitor.Alive() {
+		return &StateError{Op: "delete", Name: c.Name, Is: Starting, Want: []Status{Stopped}}
 	}
 	if status != Stopped {
 		if !o.Force {
@@ -302,8 +331,16 @@ func (c *Container) Delete(ctx context.Context, o DeleteOptions) error {
 	if err := c.dropParked(ctx); err != nil {
 		return err
 	}
-	if err := c.Recover(ctx); err != nil {
+	var gone *NotFoundError
+	if err := c.Recover(ctx); errors.As(err, &gone) {
+		return nil // it was to be deleted anyway
+	} else if err != nil {
 		return err
+	}
+	if c.State.Starting && !c.State.Monitor.Alive() { // its maker, whom Recover leaves that to, is who deletes it
+		if err := c.takeDown(ctx); err != nil {
+			return err
+		}
 	}
 	if err := c.awaitSweep(ctx); err != nil {
 		return err
@@ -323,7 +360,9 @@ func (c *Container) awaitSweep(ctx context.Context) error {
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_ = waitProcess(limited, c.State.Monitor) // it sweeps; if it cannot, we do
+	if c.State.Monitor != Self() {
+		_ = waitProcess(limited, c.State.Monitor) // it sweeps; if it cannot, we do
+	}
 	_, err := network.Sweep(limited, string(c.Root))
 	return err
 }
@@ -344,7 +383,7 @@ func (c *Container) dropParked(ctx context.Context) error {
 
 // SetLimits changes the limits of a container, and those with which it would
 // start again.
-func (c *Container) SetLimits(_ context.Context, r *specs.LinuxResources) error {
+func (c *Container) SetLimits(ctx context.Context, r *specs.LinuxResources) error {
 	if _, err := c.Require("update", Created, Running, Frozen); err != nil {
 		return err
 	}
@@ -354,6 +393,11 @@ func (c *Container) SetLimits(_ context.Context, r *specs.LinuxResources) error 
 	}
 	if err := g.Update(r); err != nil {
 		return err
+	}
+	if !c.State.Init.Alive() {
+		// It has ended meanwhile, and its monitor may have looked before the
+		// group joined what it was not in.
+		return g.Remove(ctx)
 	}
 	spec, err := c.Spec()
 	if err != nil {

@@ -115,6 +115,27 @@ func run(t *testing.T, c *container.Container) (output string, err error) {
 	if err != nil {
 		return "", err
 	}
+	return logged(c, status)
+}
+
+// runForeground does it as the container's parent, on a thread that ends with it.
+func runForeground(t *testing.T, c *container.Container) (output string, err error) {
+	t.Helper()
+	var status int
+	done := make(chan error)
+	go func() {
+		var err error
+		status, err = c.Run(t.Context(), container.Output{}, func(*container.Monitor) {})
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		return "", err
+	}
+	return logged(c, status)
+}
+
+// logged is what a container wrote, and an error unless it ended well.
+func logged(c *container.Container, status int) (output string, err error) {
 	data, err := os.ReadFile(c.Log())
 	if err != nil {
 		return "", err

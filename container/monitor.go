@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crucible/container/cgroup"
+	"crucible/container/confine"
 	"crucible/container/mount"
 	"crucible/container/network"
 )
@@ -33,13 +34,17 @@ type Monitor struct {
 	netErr  error
 	group   *cgroup.Group
 	pid     int
+	loader  int      // the process that brings its memory, see SetLoader
+	init    *os.File // of a container in the foreground: its pidfd
 	stdio   *stdio
 	control *control
 	socket  int      // to the init until it has become the program
 	initEnd *os.File // owns socket
+	tasks   *os.File // what the init enters last, see cgroup.SplitTasks
 	undo    []func()
 	output  Output
 	tap     *tap // for the output of a container in the foreground
+	lost    *OutputError
 
 	former   Process // the monitor before this one
 	warnings []network.Warning
@@ -148,14 +153,15 @@ func (m *Monitor) makeNetwork(ctx context.Context, o PrepareOptions) error {
 	}
 	if m.c.State.Net.Mode == network.ModeBridge {
 		m.c.State.Attachment, err = network.Attach(ctx, network.Options{
-			Root: string(m.c.Root), Name: m.c.Name, NS: ns, Config: m.c.State.Net, Quiet: o.Quiet, Like: o.Saved, NewAddress: o.NewAddress,
+			Root: string(m.c.Root), Name: m.c.Name, NS: ns, Config: m.c.State.Net, Quiet: o.Quiet,
+			Like: o.Saved, NewAddress: o.NewAddress, Prefer: m.c.State.LastAddress,
 		})
 		if err != nil {
 			return err
 		}
 	}
 	if o.Saved == nil {
-		return nil
+		return m.setSysctls(ns)
 	}
 	m.warnings, err = network.Rebuild(ns, o.Saved, network.RebuildOptions{
 		Attachment: m.c.State.Attachment, KeepNeighbours: o.SameHost, NonlocalBind: o.NewAddress,
@@ -163,13 +169,49 @@ func (m *Monitor) makeNetwork(ctx context.Context, o PrepareOptions) error {
 	return err
 }
 
+// SysctlError is a sysctl that the kernel does not have or does not set so.
+type SysctlError struct{ Err error }
+
+func (e *SysctlError) Error() string { return e.Err.Error() }
+func (e *SysctlError) Unwrap() error { return e.Err }
+func (e *SysctlError) Hint() string {
+	return "correct it: --sysctl KEY=VALUE, or linux.sysctl in the bundle's config.json"
+}
+
+// setSysctls sets those that the init has no right to set.
+func (m *Monitor) setSysctls(ns *os.File) error {
+	set := outsideSysctls(m.spec)
+	if len(set) == 0 {
+		return nil
+	}
+	if err := network.Do(ns, func() error { return confine.WriteSysctls(set) }); err != nil {
+		return &SysctlError{err}
+	}
+	return nil
+}
+
 // Warnings are what could not be brought back and need not stop a restore.
 func (m *Monitor) Warnings() []network.Warning { return m.warnings }
 
 // claim records that this monitor is about to bring the container up, so that
-// another command can clean up should it be killed meanwhile.
-func (m *Monitor) claim() error {
-	return m.c.Update(func(s *State) { s.Starting, s.Monitor, s.Boot = true, Self(), bootID() })
+// another command can clean up should it be killed meanwhile. Of several that
+// try, one succeeds.
+func (m *Monitor) claim(op string) error {
+	unlock, err := m.c.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := m.c.load(); err != nil {
+		return err
+	}
+	if err := m.c.idle(op); err != nil {
+		return err
+	}
+	s := &m.c.State
+	m.former = s.Monitor
+	s.Starting, s.Monitor, s.Boot = true, Self(), bootID()
+	return m.c.save()
 }
 
 // Abort takes down what Prepare and Start made.
@@ -196,6 +238,7 @@ func (m *Monitor) Abort() {
 	m.stdio.close()
 	m.control.close()
 	m.unmount()
+	_ = m.c.bringLayerBack()
 	_ = m.c.Update(func(s *State) {
 		s.Starting = false
 		if m.former.Alive() { // it keeps parked frames still, for another try
@@ -236,12 +279,13 @@ func (m *Monitor) NetNS() (*os.File, error) { <-m.named; return m.net, m.netErr 
 // Container is the container that the monitor is for.
 func (m *Monitor) Container() *Container { return m.c }
 
-// Spec is the container's configuration.
-func (m *Monitor) Spec() *specs.Spec { return m.spec }
-
 // SetNetwork changes how the container will meet the network. It must come
 // before Prepare.
 func (m *Monitor) SetNetwork(c network.Config) { m.c.State.Net = c }
+
+// SetLoader names our child that brings the container its memory page by page.
+// Without it the container would go on with wrong memory: it is ended with it.
+func (m *Monitor) SetLoader(pid int) { m.loader = pid }
 
 // SetImage says which image the container is restored from.
 func (m *Monitor) SetImage(ref string) { m.c.State.Image = ref }

@@ -2,6 +2,7 @@ package container
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -71,6 +72,62 @@ func (n namespaces) cloneFlags() uintptr {
 		flags |= unix.CLONE_NEWUSER | unix.CLONE_NEWNS
 	}
 	return flags
+}
+
+// checkIDs holds the bundle's maps against what the kernel takes
+// (user_namespaces(7), "User and group ID mappings"), and its users against the
+// maps.
+func checkIDs(spec *specs.Spec) error {
+	l, u := spec.Linux, spec.Process.User
+	for _, m := range []struct {
+		field string
+		maps  []specs.LinuxIDMapping
+	}{{"linux.uidMappings", l.UIDMappings}, {"linux.gidMappings", l.GIDMappings}} {
+		if err := checkMaps(m.field, m.maps); err != nil {
+			return err
+		}
+	}
+	type use struct {
+		field string
+		id    uint32
+		maps  []specs.LinuxIDMapping
+	}
+	uses := []use{{"process.user.uid", u.UID, l.UIDMappings}, {"process.user.gid", u.GID, l.GIDMappings}}
+	for i, g := range u.AdditionalGids {
+		uses = append(uses, use{fmt.Sprintf("process.user.additionalGids[%d]", i), g, l.GIDMappings})
+	}
+	for _, use := range uses {
+		if len(use.maps) > 0 && !mapped(use.id, use.maps) {
+			return fmt.Errorf("%s: %d is in no range of the user namespace", use.field, use.id)
+		}
+	}
+	return nil
+}
+
+func checkMaps(field string, maps []specs.LinuxIDMapping) error {
+	for i, m := range maps {
+		if end := uint64(max(m.ContainerID, m.HostID)) + uint64(m.Size); m.Size == 0 || end > 1<<32 {
+			return fmt.Errorf("%s[%d].size: %d ids from %d and %d on are no range", field, i, m.Size, m.ContainerID, m.HostID)
+		}
+		for j, before := range maps[:i] {
+			if overlap(m.ContainerID, before.ContainerID, m.Size, before.Size) || overlap(m.HostID, before.HostID, m.Size, before.Size) {
+				return fmt.Errorf("%s[%d]: overlaps with %s[%d]", field, i, field, j)
+			}
+		}
+	}
+	// The container is set up by its root.
+	if len(maps) > 0 && !mapped(0, maps) {
+		return fmt.Errorf("%s: no range has 0, the container's root", field)
+	}
+	return nil
+}
+
+func overlap(a, b, sizeA, sizeB uint32) bool {
+	return uint64(a) < uint64(b)+uint64(sizeB) && uint64(b) < uint64(a)+uint64(sizeA)
+}
+
+func mapped(id uint32, maps []specs.LinuxIDMapping) bool {
+	return slices.ContainsFunc(maps, func(m specs.LinuxIDMapping) bool { return overlap(id, m.ContainerID, 1, m.Size) })
 }
 
 // hostID maps an id of the container to the host's, by the bundle's maps.

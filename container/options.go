@@ -232,6 +232,11 @@ func setNamespaces(spec *specs.Spec, o RunOptions) error {
 		}
 		spec.Linux.UIDMappings, spec.Linux.GIDMappings = m, m
 	}
+	if o.UserNS != "" && !o.HostNet {
+		// Its root has no rights over the network namespace. What that costs most
+		// programs are the low ports and ping, and both can be given by sysctls.
+		spec.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+	}
 	if len(o.TimeOffsets) > 0 {
 		kinds = append(kinds, specs.TimeNamespace)
 		spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{}
@@ -258,12 +263,17 @@ func parseIDMap(s string) ([]specs.LinuxIDMapping, error) {
 	}
 	var maps []specs.LinuxIDMapping
 	for _, one := range strings.Split(s, ",") {
-		var m specs.LinuxIDMapping
-		n, err := fmt.Sscanf(one, "%d:%d:%d", &m.ContainerID, &m.HostID, &m.Size)
-		if err != nil || n != 3 || m.Size == 0 {
+		var n [3]uint32
+		parts := strings.Split(one, ":")
+		bad := len(parts) != len(n)
+		for i := 0; i < len(n) && !bad; i++ {
+			v, err := strconv.ParseUint(parts[i], 10, 32)
+			n[i], bad = uint32(v), err != nil
+		}
+		if bad || n[2] == 0 {
 			return nil, fmt.Errorf("user namespace %q: must be auto or CONTAINER:HOST:SIZE[,...]", s)
 		}
-		maps = append(maps, m)
+		maps = append(maps, specs.LinuxIDMapping{ContainerID: n[0], HostID: n[1], Size: n[2]})
 	}
 	return maps, nil
 }

@@ -43,6 +43,11 @@ func insidePlan(c *initConfig) []step {
 	p := c.Process
 	if p.Terminal {
 		add("open a terminal in /dev/pts", (*inside).openTerminal)
+		if s := p.ConsoleSize; s != nil {
+			add(fmt.Sprintf("stty rows %d cols %d", s.Height, s.Width), func(*inside) error {
+				return unix.IoctlSetWinsize(0, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(s.Height), Col: uint16(s.Width)})
+			})
+		}
 	} else if c.Root != "" {
 		add("open the FIFOs in "+mount.StdioDir+" as standard streams", (*inside).openStdio)
 	} else {
@@ -65,6 +70,9 @@ func insidePlan(c *initConfig) []step {
 	}
 	if p.Cwd != "" {
 		add("cd "+p.Cwd, func(*inside) error { return changeDir(p.Cwd) })
+	}
+	if c.Tasks {
+		add("echo $$ > TASKS of its pids cgroup", (*inside).enterTasks)
 	}
 	add("close every other descriptor", func(*inside) error { return confine.CloseFDs(3) })
 	what := "set user, groups and capabilities"
@@ -108,11 +116,7 @@ func planRoot(c *initConfig, add func(string, func(*inside) error)) {
 		add(m.String(), func(in *inside) error { return m.Apply(in.root) })
 	}
 	if len(c.Sysctls) > 0 {
-		var words []string
-		for _, key := range slices.Sorted(maps.Keys(c.Sysctls)) {
-			words = append(words, key+"="+c.Sysctls[key])
-		}
-		add("sysctl -w "+strings.Join(words, " "), func(*inside) error { return confine.WriteSysctls(c.Sysctls) })
+		add(sysctlCommand(c.Sysctls), func(*inside) error { return confine.WriteSysctls(c.Sysctls) })
 	}
 	for _, p := range c.ReadOnly {
 		add("mount -o bind,ro ROOT"+p, func(in *inside) error { return confine.ReadonlyPath(in.root, p) })
@@ -121,6 +125,14 @@ func planRoot(c *initConfig, add func(string, func(*inside) error)) {
 		add("mask ROOT"+p, func(in *inside) error { return in.mask(p) })
 	}
 	add("pivot_root ROOT", (*inside).pivot)
+}
+
+func sysctlCommand(set map[string]string) string {
+	words := []string{"sysctl -w"}
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		words = append(words, key+"="+set[key])
+	}
+	return strings.Join(words, " ")
 }
 
 // enterNetwork enters the namespace that came with the config; in a user
@@ -198,21 +210,9 @@ func (in *inside) openStdio() error {
 // openTerminal opens a terminal of the container's own devpts, makes it the
 // controlling one, and hands its master to the monitor.
 func (in *inside) openTerminal() error {
-	pts, err := unix.Open("/dev/pts", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	master, err := openMaster()
 	if err != nil {
-		return &os.PathError{Op: "open", Path: "/dev/pts", Err: err}
-	}
-	defer unix.Close(pts)
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(pts, &fs); err != nil {
 		return err
-	}
-	if fs.Type != unix.DEVPTS_SUPER_MAGIC {
-		return errors.New("/dev/pts is not a devpts file system; mount one there")
-	}
-	master, err := unix.Openat(pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: "/dev/pts/ptmx", Err: err}
 	}
 	defer unix.Close(master)
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
@@ -239,6 +239,48 @@ func (in *inside) openTerminal() error {
 		if err := unix.Dup3(slave, fd, 0); err != nil && fd != slave {
 			return err
 		}
+	}
+	return nil
+}
+
+// openMaster makes a terminal of the devpts at /dev/pts. An image, or a program
+// in the container, may have put anything there (CVE-2025-52565): what counts
+// is what was opened.
+func openMaster() (int, error) {
+	pts, err := unix.Open("/dev/pts", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: "/dev/pts", Err: err}
+	}
+	defer unix.Close(pts)
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(pts, &fs); err != nil {
+		return -1, os.NewSyscallError("fstatfs", err)
+	}
+	if fs.Type != unix.DEVPTS_SUPER_MAGIC {
+		return -1, errors.New("/dev/pts is not a devpts file system; mount one there")
+	}
+	master, err := unix.Openat(pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: "/dev/pts/ptmx", Err: err}
+	}
+	if err := isMaster(master, pts); err != nil {
+		unix.Close(master)
+		return -1, err
+	}
+	return master, nil
+}
+
+// isMaster says whether a file is the ptmx of a devpts, and not something that
+// is mounted over it.
+func isMaster(master, pts int) error {
+	var st, fs unix.Stat_t
+	if err := errors.Join(unix.Fstat(master, &st), unix.Fstat(pts, &fs)); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	rdev := uint64(st.Rdev) // uint32 on some architectures
+	// Documentation/admin-guide/devices.txt: 5 char, 2 = /dev/ptmx
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || unix.Major(rdev) != 5 || unix.Minor(rdev) != 2 || st.Dev != fs.Dev {
+		return errors.New("/dev/pts/ptmx is not the terminal multiplexer of the devpts there")
 	}
 	return nil
 }

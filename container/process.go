@@ -53,6 +53,10 @@ func waitProcess(ctx context.Context, p Process) error {
 	return nil
 }
 
+// AwaitInit waits until the container's first process has ended, and with it
+// all the others.
+func (c *Container) AwaitInit(ctx context.Context) error { return waitProcess(ctx, c.State.Init) }
+
 // handles tells whether a process has a handler for a signal (SigCgt of
 // proc_pid_status(5)). When in doubt it does.
 func handles(pid int, sig unix.Signal) bool {
@@ -78,21 +82,23 @@ func (c *Container) Handles(sig unix.Signal) bool {
 }
 
 // Recover takes down what a container leaves behind whose monitor was killed,
-// and records that it has stopped. A container that was never started, and
-// whose creator was killed, is deleted: then the error is a *NotFoundError.
-// Nothing happens while anybody who would do it is alive.
+// and records that it has stopped. One that was to be deleted then is, and so is
+// one that was never started and whose creator was killed: then the error is a
+// *NotFoundError. Nothing happens while anybody who would do it is alive.
 func (c *Container) Recover(ctx context.Context) error {
 	s := c.State
 	sameBoot := s.Boot == bootID()
 	if sameBoot && (s.Monitor.Alive() || s.Maker.Alive() || s.Recorded != Stopped && s.Init.Alive()) {
 		return nil
 	}
+	unwanted := s.Maker.Pid != 0
 	if s.Recorded != Stopped || s.Starting {
+		unwanted = unwanted || s.Remove
 		if err := c.takeDown(ctx); err != nil {
 			return fmt.Errorf("clean up after container %s: %w", c.Name, err)
 		}
 	}
-	if s.Maker.Pid == 0 {
+	if !unwanted {
 		return nil
 	}
 	if err := c.remove(); err != nil {
@@ -113,6 +119,11 @@ func (c *Container) takeDown(ctx context.Context) error {
 	if c.State.Net.Mode == network.ModeBridge {
 		_, err := network.Sweep(ctx, string(c.Root))
 		errs = append(errs, err)
+	}
+	if c.State.Starting {
+		errs = append(errs, c.bringLayerBack())
+	} else {
+		errs = append(errs, c.dropOldLayer())
 	}
 	code := UnknownExit
 	errs = append(errs, c.Update(func(s *State) {
@@ -153,6 +164,35 @@ func (c *Container) OpenUpper() (*os.File, error) {
 	}
 	return nil, fmt.Errorf("open the layer of container %s: %w", c.Name, err)
 }
+
+// oldLayer is where the layer of a stopped container is while another one,
+// from an image, takes its place.
+func (c *Container) oldLayer() string { return c.path("layer.old") }
+
+// SetLayerAside makes room for another layer. It is for good once the container
+// runs; Abort, or the next command after a monitor that was killed, undoes it.
+func (m *Monitor) SetLayerAside() error {
+	if err := m.c.dropOldLayer(); err != nil {
+		return err
+	}
+	if err := ignoreMissing(os.Rename(m.c.Layer(), m.c.oldLayer())); err != nil {
+		return fmt.Errorf("set the layer of container %s aside: %w", m.c.Name, err)
+	}
+	return nil
+}
+
+// bringLayerBack gives a container that was not restored its own layer again.
+func (c *Container) bringLayerBack() error {
+	if _, err := os.Lstat(c.oldLayer()); err != nil {
+		return ignoreMissing(err)
+	}
+	if err := os.RemoveAll(c.Layer()); err != nil {
+		return err
+	}
+	return os.Rename(c.oldLayer(), c.Layer())
+}
+
+func (c *Container) dropOldLayer() error { return os.RemoveAll(c.oldLayer()) }
 
 // RootDir opens the container's root directory as its processes see it.
 func (c *Container) RootDir() (*os.File, error) {

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"crucible/container/name"
 )
@@ -29,9 +31,6 @@ func (r Root) containers() string { return filepath.Join(string(r), "containers"
 
 // Images is the directory of the image store.
 func (r Root) Images() string { return filepath.Join(string(r), "images") }
-
-// Network is the directory in which package network keeps its leases.
-func (r Root) Network() string { return filepath.Join(string(r), "network") }
 
 // Logs is the directory for CRIU's logs of a container. It is deleted with the
 // container, but not in it: a restore that failed leaves no container, and must
@@ -70,7 +69,7 @@ func (r Root) List() ([]*Container, error) {
 	var bad []error
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".") {
-			continue // being created or deleted, see sweep
+			continue // being created, see Sweep
 		}
 		c, err := r.Open(e.Name())
 		var missing *NotFoundError
@@ -93,13 +92,15 @@ type NotFoundError struct {
 }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("container %s: does not exist below %s", e.Name, e.Root)
+	return fmt.Sprintf("open container %s: does not exist below %s", e.Name, e.Root)
 }
 
 // ExistsError says that the name is taken.
 type ExistsError struct{ Name string }
 
-func (e *ExistsError) Error() string { return fmt.Sprintf("container %s: exists already", e.Name) }
+func (e *ExistsError) Error() string {
+	return fmt.Sprintf("create container %s: exists already", e.Name)
+}
 
 // StateError says that a container is not in a state that allows the operation.
 type StateError struct {
@@ -119,11 +120,13 @@ func (e *StateError) Error() string {
 	return fmt.Sprintf("%s container %s: it is %s, and must be %s", e.Op, e.Name, e.Is, want)
 }
 
-// sweepAge is how old a directory must be that a killed command left half
-// created or half deleted: no living one takes that long.
-const sweepAge = 10 * time.Minute
+// draft is where the calling process makes a container's directory before that
+// gets its name.
+func (r Root) draft(name string) string {
+	return r.dir("." + name + "." + strconv.Itoa(os.Getpid()))
+}
 
-// Sweep removes what killed commands left half created or half deleted.
+// Sweep removes the drafts of commands that were killed.
 func (r Root) Sweep() error {
 	entries, err := os.ReadDir(r.containers())
 	if err != nil {
@@ -131,11 +134,15 @@ func (r Root) Sweep() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || !strings.HasPrefix(e.Name(), ".") || time.Since(info.ModTime()) < sweepAge {
+		name := e.Name()
+		if !strings.HasPrefix(name, ".") {
 			continue
 		}
-		errs = append(errs, os.RemoveAll(r.dir(e.Name())))
+		pid, err := strconv.Atoi(name[strings.LastIndexByte(name, '.')+1:])
+		if err != nil || pid <= 0 || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			continue
+		}
+		errs = append(errs, os.RemoveAll(r.dir(name)))
 	}
 	return errors.Join(errs...)
 }

@@ -92,11 +92,11 @@ func (m *Monitor) makeMounts(o PrepareOptions) error {
 		return err
 	}
 	if o.Fill != nil {
-		if err := m.makeEmpty(dir); err != nil {
+		if err := errors.Join(m.makeEmpty(dir), m.makeNull(dir)); err != nil {
 			return err
 		}
 	}
-	if err := m.openStdio(); err != nil {
+	if err := m.openStdio(dir); err != nil {
 		return err
 	}
 	if m.spec.Root.Readonly {
@@ -116,6 +116,32 @@ func (m *Monitor) makeEmpty(dir *os.File) error {
 		Type: "bind", Source: m.c.Root.Empty(), Target: "/" + EmptyPlace,
 		Flags: unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC,
 	}.Apply(dir)
+}
+
+// NullPlace is where Places has the null device that masks files.
+const NullPlace = "null"
+
+// makeNull finds the null device in the container's /dev. Where the container
+// has put something else in its place, or nothing, there is one of our own.
+func (m *Monitor) makeNull(dir *os.File) error {
+	device := int(unix.Mkdev(1, 3))
+	var st unix.Stat_t
+	path := filepath.Join(m.places["/dev"], "null")
+	err := unix.Lstat(path, &st)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && int(st.Rdev) == device && m.places["/dev"] != "" {
+		m.places[NullPlace] = path
+		return nil
+	}
+	path = filepath.Join(dir.Name(), NullPlace, "null")
+	m.places[NullPlace] = path
+	own := mount.Mount{Type: "tmpfs", Target: "/" + NullPlace, Flags: unix.MS_NOSUID | unix.MS_NOEXEC, Data: "mode=755,size=4k"}
+	if err := own.Apply(dir); err != nil {
+		return err
+	}
+	if err := unix.Mknod(path, unix.S_IFCHR|0o666, device); err != nil {
+		return &os.PathError{Op: "mknod", Path: path, Err: err}
+	}
+	return unix.Chmod(path, 0o666)
 }
 
 // Places tells where the mounts that were made outside are, by their targets:
@@ -150,16 +176,44 @@ func (m *Monitor) makeMount(dir *os.File, target string, one mount.Mount, o Prep
 	if err := one.Apply(dir); err != nil {
 		return err
 	}
+	if err := m.detachOwn(dir, one); err != nil {
+		return err
+	}
 	if !one.Kept() {
 		return nil
 	}
 	if o.Fill != nil {
 		return o.Fill(map[string]string{target: m.places[target]})
 	}
-	if target == "/dev" {
+	switch target {
+	case "/dev":
 		return m.dev().Apply(dir)
+	case "/run":
+		return hiddenResolver(m.spec).Apply(dir, m.root.UID, m.root.GID)
 	}
 	return nil
+}
+
+// detachOwn takes the root filesystem, as far as it is put together, out of a
+// volume that contains the state root: CRIU finds a watched file by any mount
+// that shows it, and a restore has nothing at that place.
+func (m *Monitor) detachOwn(dir *os.File, one mount.Mount) error {
+	if one.Type != "bind" || !one.Recursive {
+		return nil
+	}
+	source, err := filepath.EvalSymlinks(one.Source)
+	if err != nil {
+		return err
+	}
+	own, err := filepath.EvalSymlinks(m.c.Dir)
+	if err != nil {
+		return err
+	}
+	path, err := filepath.Rel(source, own)
+	if err != nil || !filepath.IsLocal(path) {
+		return nil
+	}
+	return one.Detach(dir, path)
 }
 
 func (m *Monitor) dev() mount.Dev {

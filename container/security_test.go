@@ -2,12 +2,12 @@ package container_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,48 +20,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
-
-func digest(t *testing.T) [sha256.Size]byte {
-	t.Helper()
-	data, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sha256.Sum256(data)
-}
-
-// CVE-2019-5736: an image whose program is /proc/self/exe has us execute
-// ourselves inside, where root takes hold of the executable, waits until
-// nobody runs it any more, and writes to it.
-func TestOurExecutableCannotBeOverwritten(t *testing.T) {
-	for _, users := range []string{"", "auto"} {
-		t.Run("userns="+users, func(t *testing.T) {
-			dir := image(t)
-			if err := os.Symlink("/proc/self/exe", dir+"/bin/bait"); err != nil {
-				t.Fatal(err)
-			}
-			c := create(t, container.RunOptions{Rootfs: dir, CapAdd: []string{"SYS_PTRACE"}, UserNS: users}, "linger", nil)
-			if err := c.Launch(t.Context(), false, true); err != nil {
-				t.Fatal(err)
-			}
-			before := digest(t)
-			pid, endVictim := execute(t, c, "/bin/bait", "linger")
-			holding, endThief := execute(t, c, program, "steal:"+pid)
-			if holding != "holding" {
-				t.Fatalf("thief said %q", holding)
-			}
-			if out, status := endVictim(); status != 0 {
-				t.Errorf("victim ended with %d: %s", status, out)
-			}
-			if out, status := endThief(); status != 0 || !strings.Contains(out, "read-only file system") {
-				t.Errorf("thief ended with %d: %s", status, out)
-			}
-			if digest(t) != before {
-				t.Error("our executable has changed")
-			}
-		})
-	}
-}
 
 // CVE-2024-21626: the working directory is a descriptor that we left open, so
 // that the program starts in the host's root.
@@ -157,30 +115,46 @@ func TestForgedNullDevice(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "/etc/link: is a symbolic link") {
 		t.Errorf("error %v", err)
 	}
+	// Whatever comes to lie at the name after all is not mounted anywhere.
+	for name, o := range map[string]container.RunOptions{
+		"file":   {Volumes: []string{dir + "/etc/dir/secret:/dev/null"}},
+		"device": {Volumes: []string{"/dev/zero:/dev/null"}},
+	} {
+		o.Rootfs = dir
+		out, err := run(t, create(t, o, "look:/etc/secret", masked("/etc/secret")))
+		if err == nil || !strings.Contains(err.Error(), "mask ") || !strings.Contains(err.Error(), "is not the null device") {
+			t.Errorf("a %s as /dev/null: %s, %v", name, out, err)
+		}
+	}
+}
+
+// forgedProc is an image whose /proc is a link to what its maker put together.
+func forgedProc(t *testing.T) (dir, canary string) {
+	t.Helper()
+	dir = image(t)
+	canary = dir + "/etc/canary"
+	if err := errors.Join(os.Remove(dir+"/proc"), os.WriteFile(canary, []byte("alive"), 0o666),
+		os.MkdirAll(dir+"/fake/sys/kernel", 0o755), os.Symlink("/etc/canary", dir+"/fake/sys/kernel/shmmax"),
+		os.MkdirAll(dir+"/fake/1", 0o755), os.Symlink("1", dir+"/fake/self"),
+		os.Link(canary, dir+"/fake/1/oom_score_adj"), os.Symlink("/fake", dir+"/proc")); err != nil {
+		t.Fatal(err)
+	}
+	return dir, canary
+}
+
+// mountedProc keeps the container's procfs, or leaves it away.
+func mountedProc(s *specs.Spec, mounted bool) {
+	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "proc" && !mounted })
 }
 
 // CVE-2025-52881: where the image's /proc leads is not where sysctls are
 // written to.
 func TestRedirectedSysctl(t *testing.T) {
-	dir := image(t)
-	if err := os.Remove(dir + "/proc"); err != nil {
-		t.Fatal(err)
-	}
-	canary := dir + "/etc/canary"
-	if err := errors.Join(os.WriteFile(canary, []byte("alive"), 0o666), os.MkdirAll(dir+"/fake/sys/kernel", 0o755),
-		os.Symlink("/etc/canary", dir+"/fake/sys/kernel/shmmax"), os.Symlink("/fake", dir+"/proc")); err != nil {
-		t.Fatal(err)
-	}
+	dir, _ := forgedProc(t)
 	for _, mounted := range []bool{true, false} {
 		change := func(s *specs.Spec) {
 			s.Linux.Sysctl = map[string]string{"kernel.shmmax": "4242"}
-			var kept []specs.Mount
-			for _, m := range s.Mounts {
-				if m.Type != "proc" || mounted {
-					kept = append(kept, m)
-				}
-			}
-			s.Mounts = kept
+			mountedProc(s, mounted)
 		}
 		c := create(t, container.RunOptions{Rootfs: dir}, "look:/etc/canary,/fake/sys/kernel/shmmax", change)
 		out, err := run(t, c)
@@ -191,6 +165,34 @@ func TestRedirectedSysctl(t *testing.T) {
 		}
 		if err != nil || out != want {
 			t.Errorf("procfs mounted %v: %v: %s\nwant %s", mounted, err, out, want)
+		}
+	}
+}
+
+// CVE-2025-52881 again: sysctls are written before the image's /proc can be
+// seen, but this is written after.
+func TestRedirectedOOMScore(t *testing.T) {
+	dir, canary := forgedProc(t)
+	score := 321
+	for _, mounted := range []bool{true, false} {
+		c := create(t, container.RunOptions{Rootfs: dir}, "linger", func(s *specs.Spec) {
+			s.Process.OOMScoreAdj = &score
+			mountedProc(s, mounted)
+		})
+		if err := c.Launch(t.Context(), false, true); err != nil {
+			t.Errorf("procfs mounted %v: %v", mounted, err)
+			continue
+		}
+		got, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", c.State.Init.Pid))
+		if err != nil || strings.TrimSpace(string(got)) != strconv.Itoa(score) {
+			t.Errorf("procfs mounted %v: score %s, %v", mounted, got, err)
+		}
+		inside := fmt.Sprintf("/proc/%d/root/fake/1/oom_score_adj", c.State.Init.Pid)
+		for _, file := range []string{canary, inside} {
+			data, err := os.ReadFile(file)
+			if err != nil || (!mounted || file == canary) && string(data) != "alive" {
+				t.Errorf("procfs mounted %v: %s holds %q, %v", mounted, file, data, err)
+			}
 		}
 	}
 }
@@ -221,16 +223,24 @@ func TestExchangedMountPoint(t *testing.T) {
 		}
 		done <- n
 	}()
+	below := func(s *specs.Spec) { // the volume comes first, whatever order flags have
+		for _, point := range []string{"/v/sub/a", "/v/sub/b", "/v/sub/c/d"} {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: point, Type: "tmpfs", Source: "tmpfs"})
+		}
+	}
 	before := mountPoints(t, "self")
-	started := 0
+	started, met := 0, 0
 	for range 20 {
-		c := create(t, container.RunOptions{
-			Rootfs: dir, Volumes: []string{volume + ":/v"}, Tmpfs: []string{"/v/sub/a", "/v/sub/b", "/v/sub/c/d"},
-		}, "linger", nil)
+		c := create(t, container.RunOptions{Rootfs: dir, Volumes: []string{volume + ":/v"}}, "linger", below)
 		if err := c.Launch(t.Context(), false, true); err != nil {
 			continue // the exchange was noticed
 		}
 		started++
+		// The link was met: inside, its target was made.
+		inside := fmt.Sprintf("/proc/%d/task/%d/root%s%s", c.State.Monitor.Pid, c.State.MonitorThread, c.Rootfs(), target)
+		if _, err := os.Lstat(inside); err == nil {
+			met++
+		}
 		for point := range mountPoints(t, strconv.Itoa(c.State.Monitor.Pid)) {
 			if !before[point] && !strings.HasPrefix(point, c.Dir+"/") {
 				t.Errorf("mounted on the host's %s", point)
@@ -241,8 +251,8 @@ func TestExchangedMountPoint(t *testing.T) {
 		}
 	}
 	stop.Store(true)
-	if n := <-done; n == 0 || started == 0 {
-		t.Errorf("%d exchanges, %d containers started: this tests nothing", n, started)
+	if n := <-done; n == 0 || started == 0 || met == 0 {
+		t.Errorf("%d exchanges, %d containers started, %d met the link: this tests nothing", n, started, met)
 	}
 	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
 		t.Errorf("the link's target holds %v, %v", entries, err)
@@ -273,25 +283,45 @@ func mountPoints(t *testing.T, pid string) map[string]bool {
 }
 
 // An image cannot have our mounts end up elsewhere, or outside, by links in
-// the place of mount points (CVE-2019-19921 and its kin).
+// the place of mount points (CVE-2019-19921 and its kin). Inside of the image
+// they are followed.
 func TestLinksInPlaceOfMountPoints(t *testing.T) {
-	dir, outside := image(t), t.TempDir()
-	for _, name := range []string{"sys", "dev", "tmp", "run"} {
-		if err := errors.Join(os.Remove(filepath.Join(dir, name)), os.Symlink(outside, filepath.Join(dir, name))); err != nil {
+	dir := image(t)
+	// Not below /tmp: that is a link itself, which would lead in circles.
+	outside, err := os.MkdirTemp("/var/tmp", "crucible-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(outside) })
+	names := []string{"sys", "dev", "tmp", "run", "proc"}
+	for _, name := range names {
+		target := filepath.Join(outside, name)
+		if err := errors.Join(os.Mkdir(target, 0o755), os.Remove(filepath.Join(dir, name)), os.Symlink(target, filepath.Join(dir, name))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	before := mountPoints(t, "self")
-	c := create(t, container.RunOptions{Rootfs: dir}, "linger", nil)
-	if err := c.Launch(t.Context(), false, true); err == nil {
-		for point := range mountPoints(t, strconv.Itoa(c.State.Monitor.Pid)) {
-			if !before[point] && !strings.HasPrefix(point, c.Dir+"/") {
-				t.Errorf("mounted on the host's %s", point)
-			}
+	c := create(t, container.RunOptions{Rootfs: dir, Tmpfs: []string{"/tmp", "/run"}}, "linger", nil)
+	if err := c.Launch(t.Context(), false, true); err != nil {
+		t.Fatal(err)
+	}
+	points := mountPoints(t, strconv.Itoa(c.State.Monitor.Pid))
+	for point := range points {
+		if !before[point] && !strings.HasPrefix(point, c.Dir+"/") {
+			t.Errorf("mounted on the host's %s", point)
 		}
 	}
-	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 0 {
-		t.Errorf("the links' target holds %v, %v", entries, err)
+	inside := mountPoints(t, strconv.Itoa(c.State.Init.Pid))
+	for _, name := range names {
+		target := filepath.Join(outside, name)
+		if !inside[target] {
+			t.Errorf("nothing mounted on the container's own %s", target)
+		}
+		// As the monitor sees it: a mount there would not show on the host.
+		seen := fmt.Sprintf("/proc/%d/task/%d/root%s", c.State.Monitor.Pid, c.State.MonitorThread, target)
+		if entries, err := os.ReadDir(seen); err != nil || len(entries) != 0 {
+			t.Errorf("the link's target %s holds %v, %v", target, entries, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -40,7 +41,18 @@ func (m *Monitor) wait(status *unix.WaitStatus) error {
 		if err != nil || got == m.pid {
 			return err
 		}
+		if got == m.loader && *status != 0 {
+			fmt.Fprintf(os.Stderr, "monitor: the loader of its memory failed (%s): the container is ended\n", describe(*status))
+			_ = unix.Kill(m.pid, unix.SIGKILL)
+		}
 	}
+}
+
+func describe(s unix.WaitStatus) string {
+	if s.Signaled() {
+		return unix.SignalName(s.Signal())
+	}
+	return fmt.Sprintf("exit status %d", s.ExitStatus())
 }
 
 // exitCode is the shell's: what the program returned, or 128 + signal.
@@ -59,7 +71,11 @@ func (m *Monitor) finish(code int) error {
 	var errs []error
 	m.leaveNetwork()
 	if m.group != nil {
-		errs = append(errs, m.group.Kill(ctx), m.group.Remove(ctx))
+		group, err := m.group.Again()
+		if err != nil {
+			group = m.group
+		}
+		errs = append(errs, group.Kill(ctx), group.Remove(ctx))
 	}
 	m.stdio.drain()
 	parked := m.control.parked()

@@ -123,7 +123,7 @@ func monitorMain(name string, root Root, job Job, explain func(error) Explanatio
 		_, _ = conn.Read(make([]byte, 1))
 		cancel()
 	}()
-	m, result, err := bringUp(ctx, name, root, job, args)
+	m, result, err := bringUp(ctx, name, root, os.Args[3], job, args)
 	answer := report{}
 	if err != nil {
 		answer.Error = &RemoteError{Text: err.Error(), Explanation: explain(err)}
@@ -145,7 +145,7 @@ func monitorMain(name string, root Root, job Job, explain func(error) Explanatio
 	return 0
 }
 
-func bringUp(ctx context.Context, name string, root Root, job Job, args json.RawMessage) (*Monitor, any, error) {
+func bringUp(ctx context.Context, name string, root Root, kind string, job Job, args json.RawMessage) (*Monitor, any, error) {
 	c, err := root.Open(name)
 	if err != nil {
 		return nil, nil, err
@@ -154,7 +154,7 @@ func bringUp(ctx context.Context, name string, root Root, job Job, args json.Raw
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := m.claim(); err != nil {
+	if err := m.claim(kind); err != nil {
 		return nil, nil, err
 	}
 	result, err := job(ctx, m, args)
@@ -199,10 +199,16 @@ func (c *Container) Spawn(ctx context.Context, kind string, args, result any) er
 	if err != nil {
 		return fmt.Errorf("start the monitor of container %s: %w", c.Name, err)
 	}
-	defer func() { _ = cmd.Process.Release() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.(*net.UnixConn).CloseWrite() })
 	defer stop()
-	return hearReport(ctx, c.Name, conn, args, result)
+	err = hearReport(ctx, c.Name, conn, args, result)
+	var gone *MonitorError
+	if errors.As(err, &gone) { // or about to be: whoever cleans up must find it dead
+		_, _ = cmd.Process.Wait()
+		return err
+	}
+	_ = cmd.Process.Release()
+	return err
 }
 
 func hearReport(ctx context.Context, name string, conn net.Conn, args, result any) error {
@@ -234,6 +240,7 @@ type kept struct {
 	Listener int   `json:"listener"`
 	HostNet  int   `json:"hostNet"`
 	Socket   int   `json:"socket"`
+	Loader   int   `json:"loader"` // a pid
 }
 
 // serveSlim executes crucible once more, in the same process and so still the
@@ -253,7 +260,7 @@ func (m *Monitor) serveSlim() error {
 		}
 		return fd
 	}
-	k := kept{Pid: m.pid, Input: keep(m.stdio.input), Master: keep(m.stdio.master), Listener: keep(listener), HostNet: keep(m.hostNet), Socket: -1}
+	k := kept{Pid: m.pid, Loader: m.loader, Input: keep(m.stdio.input), Master: keep(m.stdio.master), Listener: keep(listener), HostNet: keep(m.hostNet), Socket: -1}
 	for _, f := range m.stdio.outputs {
 		k.Outputs = append(k.Outputs, keep(f))
 	}
@@ -291,7 +298,7 @@ func serveAgain(name string, root Root) int {
 		fmt.Fprintln(os.Stderr, "monitor:", err)
 		return 1
 	}
-	m := &Monitor{c: c, pid: k.Pid, socket: -1, detached: true, stdio: newStdio(c.Log())}
+	m := &Monitor{c: c, pid: k.Pid, loader: k.Loader, socket: -1, detached: true, stdio: newStdio(c.Log())}
 	m.stdio.input, m.stdio.master = take(k.Input), take(k.Master)
 	for _, fd := range k.Outputs {
 		m.stdio.outputs = append(m.stdio.outputs, take(fd))
@@ -308,6 +315,7 @@ func serveAgain(name string, root Root) int {
 		fmt.Fprintln(os.Stderr, "monitor:", err)
 		return 1
 	}
+	_ = c.dropOldLayer()
 	debug.FreeOSMemory()
 	if _, err := m.Serve(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "monitor:", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"crucible/container/cgroup"
 	"crucible/container/confine"
 	"crucible/container/confine/seccomp"
 	"crucible/container/mount"
@@ -53,15 +54,31 @@ func (m *Monitor) begin() error {
 		return err
 	}
 	defer exe.Close()
-	err = m.group.Start(func(group *os.File) (int, error) {
+	group, tasks, err := splitTasks(m.spec, m.group)
+	if err != nil {
+		return err
+	}
+	m.tasks, m.undo = tasks, append(m.undo, func() { tasks.Close() })
+	err = group.Start(func(group *os.File) (int, error) {
 		pid, err := m.clone(exe, theirs, group)
 		m.pid = pid
 		return pid, err
 	})
 	if err != nil {
-		return fmt.Errorf("clone the init of container %s: %w", m.c.Name, err)
+		return whyNotStarted(fmt.Errorf("clone the init of container %s: %w", m.c.Name, err), m.c.Name, m.spec, m.group)
 	}
 	return nil
+}
+
+// splitTasks leaves the limit of tasks out of what the init is born in, so that
+// it binds the program alone. Not in a user namespace: before Linux 5.17 the
+// kernel asks for the rights of who writes to the file, not of who opened it
+// (commit 1756d7994ad8).
+func splitTasks(spec *specs.Spec, g *cgroup.Group) (rest *cgroup.Group, tasks *os.File, err error) {
+	if ns, err := namespacesOf(spec); err != nil || ns.User {
+		return g, nil, err
+	}
+	return g.SplitTasks()
 }
 
 // Start prepares the container and has its init execute the program. With wait
@@ -92,12 +109,8 @@ func (m *Monitor) Start(ctx context.Context, wait bool) error {
 	if err != nil {
 		return err
 	}
-	var rights []byte
-	if m.net != nil {
-		rights = unix.UnixRights(int(m.net.Fd()))
-	}
-	if err := unix.Sendmsg(m.socket, config, rights, nil, 0); err != nil {
-		return fmt.Errorf("talk to the init of container %s: %w", m.c.Name, err)
+	if err := sendConfig(m.socket, m.pid, config, m.net, m.tasks); err != nil {
+		return whyNotStarted(err, m.c.Name, m.spec, m.group)
 	}
 	// A cancelled command must not wait for an init that hangs.
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(m.socket, unix.SHUT_RDWR) })
@@ -173,6 +186,9 @@ func newInitConfig(spec *specs.Spec, root string) (*initConfig, error) {
 		Root: root, Namespaces: ns, Hostname: spec.Hostname, Domainname: spec.Domainname,
 		Masked: l.MaskedPaths, ReadOnly: l.ReadonlyPaths, Sysctls: l.Sysctl, Process: spec.Process,
 	}
+	if ns.User {
+		_, c.Sysctls = confine.SplitSysctls(l.Sysctl)
+	}
 	for _, m := range mounts {
 		if m.Inside() {
 			c.Mounts = append(c.Mounts, withUsers(m, ns))
@@ -187,6 +203,17 @@ func newInitConfig(spec *specs.Spec, root string) (*initConfig, error) {
 		}
 	}
 	return c, nil
+}
+
+// outsideSysctls are those that the monitor sets: a user namespace has no rights
+// over the network namespace, which is made outside of it.
+func outsideSysctls(spec *specs.Spec) map[string]string {
+	ns, err := namespacesOf(spec)
+	if err != nil || !ns.User {
+		return nil
+	}
+	network, _ := confine.SplitSysctls(spec.Linux.Sysctl)
+	return network
 }
 
 // withUsers leaves out what a user namespace cannot ask of devpts: a gid that
@@ -211,59 +238,24 @@ func (m *Monitor) initConfig(wait bool) ([]byte, error) {
 		return nil, err
 	}
 	c.Empty, c.Wait, c.Input = m.c.Root.Empty(), wait, m.output.Input
-	message, err := json.Marshal(c)
-	if err == nil && len(message) > maxConfig {
-		err = fmt.Errorf("configuration of container %s: %d bytes are more than its init can take (%d)", m.c.Name, len(message), maxConfig)
-	}
-	return message, err
+	c.Tasks = m.tasks != nil
+	return json.Marshal(c)
 }
 
 // hear listens to the init until it waits for Go, or has become the program.
 func (m *Monitor) hear(untilReady bool) error {
-	master, err := hearInit(m.socket, untilReady)
+	master, err := hearInit(m.socket, m.pid, untilReady)
 	if master != nil {
 		m.stdio.master = master
 	}
-	return err
-}
-
-// hearInit returns the terminal's master if the init sent one. The end of the
-// messages is the execve of the program.
-func hearInit(socket int, untilReady bool) (master *os.File, err error) {
-	for {
-		said, files, err := receive(socket)
-		switch {
-		case err != nil:
-			return master, fmt.Errorf("hear from the init: %w", err)
-		case len(said) == 0 && untilReady:
-			return master, errors.New("the init ended without a word")
-		case len(said) == 0:
-			return master, nil
-		case said[0] == sayTerminal && len(files) == 1:
-			master = files[0]
-		case said[0] == sayReady && untilReady:
-			return master, nil
-		case said[0] == sayError:
-			return master, decodeInitError(socket, said[1:])
-		default:
-			return master, fmt.Errorf("hear from the init: unexpected message %q", said)
-		}
+	if err == nil {
+		return nil
 	}
-}
-
-func decodeInitError(socket int, said []byte) error {
-	for {
-		more, _, err := receive(socket)
-		if err != nil || len(more) == 0 {
-			break
-		}
-		said = append(said, more...)
+	spec, specErr := m.c.Spec() // a monitor that has become slim has none
+	if specErr != nil {
+		return err
 	}
-	failure := &InitError{}
-	if err := json.Unmarshal(said, failure); err != nil {
-		return fmt.Errorf("%s", said)
-	}
-	return failure
+	return whyNotStarted(err, m.c.Name, spec, m.group)
 }
 
 // Go lets an init that waits become the program.
@@ -297,60 +289,15 @@ func (m *Monitor) record(waiting bool) error {
 		s.MonitorThread, s.Starting, s.Maker = unix.Gettid(), false, Process{}
 		s.Net, s.Attachment, s.Terminal = net, attachment, m.spec.Process.Terminal
 		s.Image, s.ExitStatus, s.Finished = image, nil, time.Time{}
+		if attachment != nil {
+			s.LastAddress = attachment.Address
+		}
 		if waiting {
 			s.Recorded = Created
 		} else {
 			s.Started = time.Now()
 		}
 	})
-}
-
-func socketpair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a socket pair: %w", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "init"), os.NewFile(uintptr(fds[1]), "monitor"), nil
-}
-
-// receive reads one message and the descriptors that came with it.
-func receive(socket int) ([]byte, []*os.File, error) {
-	buf, oob := make([]byte, maxConfig), make([]byte, unix.CmsgSpace(4*4))
-	type sizes struct{ n, oobn int }
-	got, err := retry(func() (sizes, error) {
-		n, oobn, _, _, err := unix.Recvmsg(socket, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		return sizes{n, oobn}, err
-	})
-	if errors.Is(err, unix.ECONNRESET) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	files, err := rights(oob[:got.oobn])
-	return buf[:got.n], files, err
-}
-
-func rights(oob []byte) ([]*os.File, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var files []*os.File
-	for i := range messages {
-		fds, err := unix.ParseUnixRights(&messages[i])
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
-			_ = unix.SetNonblock(fd, true) // so that reads can be ended
-			files = append(files, os.NewFile(uintptr(fd), "received"))
-		}
-	}
-	return files, nil
 }
 
 // OutsidePlan lists what the monitor does before the container's init exists, a
@@ -365,6 +312,12 @@ func OutsidePlan(spec *specs.Spec) ([]string, error) {
 		if !m.Inside() {
 			lines = append(lines, m.String())
 		}
+		if r := hiddenResolver(spec); m.Target == "/run" && m.Kept() && r.Path != "" {
+			lines = append(lines, "cp /etc/resolv.conf ROOT"+r.Path)
+		}
+	}
+	if set := outsideSysctls(spec); len(set) > 0 {
+		lines = append(lines, "ip netns exec CONTAINER "+sysctlCommand(set))
 	}
 	if spec.Root.Readonly {
 		lines = append(lines, "mount -o remount,bind,ro ROOT")

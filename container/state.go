@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -59,6 +60,9 @@ type State struct {
 	Remove     bool                `json:"remove,omitempty"` // delete it when it stops
 	Net        network.Config      `json:"net"`
 	Attachment *network.Attachment `json:"attachment,omitempty"`
+	// LastAddress is the one that the container had last: it gets it again if it
+	// is free.
+	LastAddress netip.Prefix `json:"lastAddress,omitzero"`
 	// Image is the image that the container was last checkpointed to or
 	// restored from, as NAME@N.
 	Image string `json:"image,omitempty"`
@@ -88,17 +92,29 @@ func (p Process) Alive() bool {
 	return err == nil && start == p.Start && state != 'Z' && state != 'X'
 }
 
-// startTime reads the start time and the state letter of proc_pid_stat(5).
-func startTime(pid int) (uint64, byte, error) {
+// processStat reads a process's name and, from the third on, the fields of
+// proc_pid_stat(5).
+func processStat(pid int) (comm string, fields []string, err error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, 0, err
+		return "", nil, err
 	}
-	// The command name is in parentheses and may itself hold any character.
-	_, rest, ok := strings.Cut(string(data[max(0, bytes.LastIndexByte(data, ')')):]), ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0, 0, fmt.Errorf("read /proc/%d/stat: unexpected form", pid)
+	// The name is in parentheses and may itself hold any character.
+	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
+	if 0 <= open && open < end {
+		fields = strings.Fields(string(data[end+1:]))
+	}
+	if len(fields) < 20 {
+		return "", nil, fmt.Errorf("read /proc/%d/stat: unexpected form", pid)
+	}
+	return string(data[open+1 : end]), fields, nil
+}
+
+// startTime is a process's start time and state letter.
+func startTime(pid int) (uint64, byte, error) {
+	_, fields, err := processStat(pid)
+	if err != nil {
+		return 0, 0, err
 	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
 	return start, fields[0][0], err
@@ -228,6 +244,25 @@ func (c *Container) Status() (Status, error) {
 		return Frozen, nil
 	}
 	return Running, nil
+}
+
+// Starting is what a container is said to be that a monitor is bringing up.
+const Starting Status = "being started"
+
+// idle returns a *StateError unless the container, whose state has just been
+// read, is stopped and nobody is bringing it up. A created one is still to be started.
+func (c *Container) idle(op string) error {
+	is, err := c.Status()
+	if err != nil {
+		return err
+	}
+	if s := c.State; s.Starting && s.Boot == bootID() && s.Monitor.Alive() && s.Monitor != Self() {
+		is = Starting
+	}
+	if is != Stopped {
+		return &StateError{Op: op, Name: c.Name, Is: is, Want: []Status{Stopped}}
+	}
+	return nil
 }
 
 // Require returns a *StateError unless the container is in one of the states.

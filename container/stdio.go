@@ -3,7 +3,6 @@ package container
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crucible/container/mount"
+	"crucible/container/safepath"
 )
 
 // stdio is the monitor's end of a container's standard streams: FIFOs, or the
@@ -40,24 +40,30 @@ func newStdio(log string) *stdio {
 	return &stdio{taps: map[*tap]struct{}{}, log: &logWriter{path: log}}
 }
 
-// openStdio opens the FIFOs in the calling thread's view of the container's /dev.
-func (m *Monitor) openStdio() error {
+// openStdio opens the FIFOs in the calling thread's view of the container's
+// /dev, which is below root: an image may have a link in its place.
+func (m *Monitor) openStdio(root *os.File) error {
 	s := newStdio(m.c.Log())
 	if m.tap != nil {
 		s.addTap(m.tap)
 	}
 	m.stdio = s
-	dir := filepath.Join(m.places["/dev"], strings.TrimPrefix(mount.StdioDir, "/dev"))
 	if m.spec.Process.Terminal {
 		return nil
 	}
+	dev := strings.TrimPrefix(m.places["/dev"], root.Name())
+	dir, err := safepath.Open(root, dev+strings.TrimPrefix(mount.StdioDir, "/dev"))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
 	for _, name := range []string{"stdout", "stderr"} {
-		r, err := openFIFO(filepath.Join(dir, name), unix.O_RDONLY)
+		r, err := openFIFO(dir, name, unix.O_RDONLY)
 		if err != nil {
 			return err
 		}
 		s.outputs = append(s.outputs, r)
-		w, err := openFIFO(filepath.Join(dir, name), unix.O_WRONLY)
+		w, err := openFIFO(dir, name, unix.O_WRONLY)
 		if err != nil {
 			return err
 		}
@@ -65,7 +71,7 @@ func (m *Monitor) openStdio() error {
 	}
 	if m.output.Input {
 		// Reading and writing, for there is no reader yet.
-		w, err := openFIFO(filepath.Join(dir, "stdin"), unix.O_RDWR)
+		w, err := openFIFO(dir, "stdin", unix.O_RDWR)
 		if err != nil {
 			return err
 		}
@@ -74,11 +80,13 @@ func (m *Monitor) openStdio() error {
 	return nil
 }
 
-func openFIFO(path string, flag int) (*os.File, error) {
-	f, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func openFIFO(dir *os.File, name string, flag int) (*os.File, error) {
+	path := filepath.Join(dir.Name(), name)
+	fd, err := unix.Openat(int(dir.Fd()), name, flag|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
+	f := os.NewFile(uintptr(fd), path)
 	if st, err := f.Stat(); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
 		f.Close()
 		return nil, fmt.Errorf("open %s: is not a FIFO", path)
@@ -198,14 +206,37 @@ func (s *stdio) close() {
 	}
 }
 
-// fileTap copies output to the files of a command in the foreground.
-func fileTap(stdout, stderr *os.File) *tap {
+// OutputError says that the output of a container, or of a program in it, could
+// not be written where the command's own output goes.
+type OutputError struct {
+	Stream string
+	Err    error
+}
+
+func (e *OutputError) Error() string { return "write " + e.Stream + ": " + cause(e.Err).Error() }
+func (e *OutputError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *OutputError) Hint() string {
+	return "make room there; what the container itself wrote is in its log too, as long as it is kept (without --rm)"
+}
+
+// fileTap copies output to the files of a command in the foreground. Where
+// nobody reads it any more, the container is ended, as SIGPIPE would end a
+// program without us: what its output is lost with would go on unattended.
+func (m *Monitor) fileTap(stdout, stderr *os.File) *tap {
 	return &tap{write: func(stream int, data []byte) error {
-		var w io.Writer = stdout
+		w, name := stdout, "standard output"
 		if stream == 2 {
-			w = stderr
+			w, name = stderr, "standard error"
 		}
 		_, err := w.Write(data)
+		switch {
+		case errors.Is(err, unix.EPIPE):
+			m.Signal(unix.SIGKILL)
+		case err != nil:
+			m.lost = &OutputError{Stream: name, Err: err}
+		}
 		return err
 	}}
 }

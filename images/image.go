@@ -1,17 +1,17 @@
 package images
 
 import (
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
-	"crucible/images/blake3"
 	"crucible/proto/frame"
 	"crucible/proto/imagepb"
 )
@@ -90,6 +90,9 @@ func (i *Image) Get(file string, m proto.Message) error {
 	if errors.As(err, &path) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
 		return i.damaged(file, "cannot be read: "+path.Err.Error())
 	}
+	if errors.Is(err, os.ErrNotExist) && file != Manifest {
+		return i.damaged(file, "is missing")
+	}
 	if err != nil {
 		return fmt.Errorf("image %s: %w", i.Ref(), err)
 	}
@@ -97,6 +100,25 @@ func (i *Image) Get(file string, m proto.Message) error {
 		return i.unreadable(file, err)
 	}
 	return nil
+}
+
+// Spec is the configuration that the container was started with, and its file's content.
+func (i *Image) Spec() (*specs.Spec, []byte, error) {
+	data, err := os.ReadFile(filepath.Join(i.Dir(), Bundle))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fmt.Errorf("image %s: %w", i.Ref(), err)
+	}
+	if err != nil {
+		return nil, nil, i.damaged(Bundle, "is missing")
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return nil, nil, i.damaged(Bundle, "cannot be read: "+err.Error())
+	}
+	if spec.Version == "" || spec.Process == nil || spec.Root == nil || spec.Linux == nil {
+		return nil, nil, i.damaged(Bundle, "says nothing of the container")
+	}
+	return &spec, data, nil
 }
 
 // Open opens a file of the image for reading.
@@ -108,9 +130,9 @@ func (i *Image) Open(file string) (*os.File, error) {
 	return f, nil
 }
 
-// Hold keeps the image from being removed until release is called, or the
-// process ends.
-func (i *Image) Hold() (release func(), err error) {
+// Hold keeps the image from being removed until the file that it returns is
+// closed, by every process that has it.
+func (i *Image) Hold() (*os.File, error) {
 	f, err := i.Open(Manifest)
 	if err != nil {
 		return nil, err
@@ -121,7 +143,7 @@ func (i *Image) Hold() (release func(), err error) {
 	if err == nil && locked {
 		var named os.FileInfo
 		if named, err = os.Stat(f.Name()); err == nil && os.SameFile(mine, named) {
-			return func() { f.Close() }, nil
+			return f, nil
 		}
 	}
 	f.Close()
@@ -147,16 +169,6 @@ func (i *Image) CheckMachine(machine string) error {
 			Advice: "restore it on a machine of the same architecture"}
 	}
 	return nil
-}
-
-// Digest is the digest of the manifest's file, and with it of the whole image:
-// the manifest holds the digests of all other files.
-func (i *Image) Digest(ctx context.Context) ([blake3.Size]byte, error) {
-	b, err := os.ReadFile(filepath.Join(i.Dir(), Manifest))
-	if err != nil {
-		return [blake3.Size]byte{}, fmt.Errorf("image %s: %w", i.Ref(), err)
-	}
-	return blake3.Sum(b), ctx.Err()
 }
 
 // Store is the store that holds the image.

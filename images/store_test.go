@@ -265,14 +265,14 @@ func TestRemove(t *testing.T) {
 	if !errors.Is(err, InUse) || !strings.Contains(err.Error(), "clone@1 builds on it") {
 		t.Errorf("removed what clone@1 builds on: %v", err)
 	}
-	release, err := third.Hold()
+	hold, err := third.Hold()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Remove(t.Context(), "web"); !errors.Is(err, InUse) {
 		t.Errorf("removed what is held: %v", err)
 	}
-	release()
+	hold.Close()
 	for _, ref := range []string{"web@2", "clone@1", "web@1"} {
 		if err := s.Remove(t.Context(), ref); err != nil {
 			t.Error(err)

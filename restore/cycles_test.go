@@ -7,9 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"crucible/restore"
 )
@@ -172,6 +177,86 @@ func testClones(t *testing.T, e *env) {
 	}
 	b.restore() // beside them
 	b.mustCountPast(b.counted())
+}
+
+// testOneWinner: of several restores of a container at the same time one
+// brings it back, and the others say that it is not stopped.
+func testOneWinner(t *testing.T, e *env) {
+	b := e.runCounter()
+	before := b.counted()
+	b.checkpoint()
+	codes := make([]int, 6)
+	var all sync.WaitGroup
+	for i := range codes {
+		all.Go(func() {
+			_, err := b.command(nil, "restore", b.name)
+			var f *failure
+			if errors.As(err, &f) {
+				codes[i] = f.Code
+			} else if err != nil {
+				codes[i] = -1
+			}
+		})
+	}
+	all.Wait()
+	slices.Sort(codes)
+	if want := []int{0, 4, 4, 4, 4, 4}; !slices.Equal(codes, want) {
+		t.Fatalf("exit statuses %v, want %v", codes, want)
+	}
+	b.reload()
+	b.mustCountPast(before)
+	if pids := b.pids(); len(pids) != 1 {
+		t.Errorf("processes in the container: %v", pids)
+	}
+	b.cycle()
+}
+
+func (b *box) pids() (all []int) {
+	b.t.Helper()
+	var rows []struct{ Pid int }
+	b.read(&rows, "ps", "--json", b.name)
+	for _, r := range rows {
+		all = append(all, r.Pid)
+	}
+	return all
+}
+
+// testLoaderKilled: a container that has lost the loader of its memory does not
+// go on with wrong memory.
+func testLoaderKilled(t *testing.T, e *env) {
+	b := e.run(nil, python(t), "-c", ask(t)+`
+m = bytearray(b"x") * (256 << 20)
+answer({"hello": lambda: [os.getpid()]})`)
+	b.checkpoint()
+	loader := func() []string { return processesWith(t, "lazy-pages", filepath.Join(b.root, "logs", b.name)) }
+	for range 20 { // it may be done before we find it
+		b.restore("--lazy")
+		for _, pid := range loader() {
+			n, _ := strconv.Atoi(pid)
+			_ = unix.Kill(n, unix.SIGSTOP)
+		}
+		left := loader()
+		if len(left) == 0 {
+			b.do("stop", "--grace", "0s", b.name)
+			continue
+		}
+		// Nor may its pages be removed.
+		if _, err := b.command(nil, "image", "rm", b.name+"@1"); err == nil {
+			t.Error("an image is removed that is being loaded")
+		}
+		for _, pid := range left {
+			n, _ := strconv.Atoi(pid)
+			_ = unix.Kill(n, unix.SIGKILL)
+		}
+		eventually(t, "the container ends", func() error {
+			if l := b.list(); l.Status != "stopped" || l.ExitStatus == nil || *l.ExitStatus != 137 {
+				return fmt.Errorf("%+v", l)
+			}
+			return nil
+		})
+		return
+	}
+	t.Error("the loader was never met")
 }
 
 // testLazy: the container runs before its memory is there, all of it comes, and
@@ -348,7 +433,7 @@ func testRefused(t *testing.T, e *env) {
 	}
 	c := b.checkpoint("-R")
 	b.mustFail(4, "restore", b.name) // it runs
-	b.mustFail(1, "restore", "--name", b.name+"-x", "--ip", "10.77.0.9", c.Ref)
+	b.mustFail(2, "restore", "--name", b.name+"-x", "--ip", "10.77.0.9", c.Ref)
 	b.mustCountPast(b.counted())
 	b.do("stop", "--grace", "0s", b.name)
 	b.mustFail(4, "checkpoint", b.name)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"runtime"
@@ -52,6 +51,7 @@ type job struct {
 	m      *container.Monitor
 	a      jobArgs
 	image  *images.Image
+	hold   *os.File // on the image
 	line   *checkpoint.Timeline
 	notes  []string
 	spaces imagepb.Namespaces
@@ -91,11 +91,10 @@ func Job(ctx context.Context, m *container.Monitor, raw json.RawMessage) (any, e
 }
 
 func (j *job) run(ctx context.Context) error {
-	release, err := j.open(ctx)
-	if err != nil {
+	if err := j.open(ctx); err != nil {
 		return err
 	}
-	defer release()
+	defer j.hold.Close()
 	if err := j.makeGroup(); err != nil {
 		return err
 	}
@@ -168,18 +167,17 @@ func (j *job) hasCgroupNamespace() bool {
 }
 
 // open reads our own files of the image and begins to check all digests. Until
-// release is called nobody can remove the image.
-func (j *job) open(ctx context.Context) (release func(), err error) {
+// hold is closed nobody can remove the image.
+func (j *job) open(ctx context.Context) (err error) {
 	if j.image, err = (images.Store{Dir: j.a.Store}).Open(j.a.Ref); err != nil {
-		return nil, err
+		return err
 	}
-	if release, err = j.image.Hold(); err != nil {
-		return nil, err
+	if j.hold, err = j.image.Hold(); err != nil {
+		return err
 	}
 	for file, m := range map[string]proto.Message{images.Namespaces: &j.spaces, images.Mounts: &j.mounts, images.Filesystem: &j.trees} {
 		if err := j.image.Get(file, m); err != nil {
-			release()
-			return nil, err
+			return errors.Join(err, j.hold.Close())
 		}
 	}
 	if j.a.Lazy {
@@ -189,7 +187,7 @@ func (j *job) open(ctx context.Context) (release func(), err error) {
 		go j.verify(ctx, j.verified, j.workers(), nil)
 		j.loaded <- nil
 	}
-	return release, nil
+	return nil
 }
 
 // workers leaves one processor to CRIU.
@@ -209,13 +207,12 @@ func (j *job) verify(ctx context.Context, done chan<- error, workers int, only f
 // prepare makes what the tasks will stand in.
 func (j *job) prepare(ctx context.Context) error {
 	defer j.line.Begin("prepare", false)()
-	c := j.m.Container()
 	var err error
 	if j.parked, err = j.m.TakeParked(); err != nil {
 		return err
 	}
 	// What an earlier life left in the layer is not part of the image.
-	if err := clearLayer(c.Layer()); err != nil {
+	if err := j.m.SetLayerAside(); err != nil {
 		return err
 	}
 	j.m.SetNetwork(j.a.Net)
@@ -229,13 +226,6 @@ func (j *job) prepare(ctx context.Context) error {
 	}
 	for _, w := range j.m.Warnings() {
 		j.notes = append(j.notes, w.String())
-	}
-	return nil
-}
-
-func clearLayer(layer string) error {
-	if err := os.RemoveAll(layer); err != nil {
-		return fmt.Errorf("clear the layer of an earlier life: %w", err)
 	}
 	return nil
 }
@@ -304,6 +294,9 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 	}
 	if err := j.m.Adopt(result.Pid, j.master); err != nil {
 		return err
+	}
+	if loader != nil {
+		j.m.SetLoader(loader.Pid())
 	}
 	if err := j.m.Listen(); err != nil {
 		return err
@@ -399,7 +392,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 	manifest := j.image.Manifest
 	o = criu.RestoreOptions{
 		Common: criu.Common{
-			Images: dir, Work: work, LogFile: "restore.log", NetworkLock: criu.LockSkip, ManageCgroups: criu.CgroupIgnore,
+			Images: dir, Work: work, LogFile: "restore.log", NetworkLock: criu.LockSkip,
 			TCPEstablished: true, TCPClose: j.a.TCPClose, FileLocks: true, ShellJob: manifest.Options["shell-job"] == "true",
 			ExtUnixSockets: manifest.Options["ext-unix-sk"] == "true", LazyPages: j.a.Lazy, Extra: j.a.Extra, OrphanPTSMaster: manifest.GetTraits().GetTerminal(),
 		},
@@ -414,7 +407,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 	if !j.a.Lazy {
 		return o, nil, closeAll, nil
 	}
-	loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, criu.LazyOptions{Images: dir, Work: work})
+	loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, dir, work, j.hold)
 	if err != nil {
 		closeAll()
 		return o, nil, nil, err
@@ -426,7 +419,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 func newJobArgs(image *images.Image, c *container.Container, o Options) (*jobArgs, error) {
 	a := &jobArgs{Store: image.Store().Dir, Ref: image.Ref(), CRIU: o.CRIU.Path, Lazy: o.Lazy, TCPClose: o.TCPClose, Extra: o.Extra}
 	var spaces imagepb.Namespaces
-	if err := image.Get(images.Namespaces, &spaces); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := image.Get(images.Namespaces, &spaces); err != nil {
 		return nil, err
 	}
 	saved := networkOf(&spaces)
@@ -435,8 +428,8 @@ func newJobArgs(image *images.Image, c *container.Container, o Options) (*jobArg
 		if saved == nil {
 			a.Net.Mode = network.ModeHost
 		}
-		if o.Address != "" {
-			return nil, fmt.Errorf("--ip %s: the container of %s is on no bridge", o.Address, image.Ref())
+		if o.Address != "" || len(o.Publish) > 0 {
+			return nil, &container.OptionError{Cause: fmt.Errorf("the container of %s is on no bridge: it takes no address, and no published ports", image.Ref())}
 		}
 		return a, nil
 	}
@@ -446,7 +439,10 @@ func newJobArgs(image *images.Image, c *container.Container, o Options) (*jobArg
 	}
 	a.Net = old
 	if c.Name != image.Name {
-		a.Net.Address, a.Net.MAC, a.Net.Publish = netip.Prefix{}, network.MAC{}, o.Publish
+		a.Net.Address, a.Net.MAC, a.Net.Publish = netip.Prefix{}, network.MAC{}, nil
+	}
+	if len(o.Publish) > 0 {
+		a.Net.Publish = o.Publish
 	}
 	if o.Address != "" {
 		if a.Net.Address, err = network.ParseAddress(o.Address); err != nil {
@@ -455,6 +451,13 @@ func newJobArgs(image *images.Image, c *container.Container, o Options) (*jobArg
 		a.Net.MAC = network.MAC{}
 	}
 	a.NewAddress = a.Net.Address.Addr() != old.Address.Addr()
+	if a.NewAddress {
+		note, err := leftBehind(image.Manifest.GetTraits(), old.Address.Addr())
+		if err != nil {
+			return nil, err
+		}
+		a.Notes = append(a.Notes, note...)
+	}
 	if a.NewAddress && image.Manifest.GetTraits().GetEstablishedTcp() && !a.TCPClose {
 		// A connection is bound to its addresses; they cannot follow.
 		a.TCPClose = true

@@ -1,18 +1,18 @@
 package restore
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"crucible/checkpoint"
 	"crucible/checkpoint/criu"
 	"crucible/container"
+	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
 	"crucible/proto/imagepb"
@@ -24,7 +24,7 @@ type Options struct {
 	CRIU     *criu.CRIU
 	Name     string         // of the new container; "" is the image's own
 	Address  string         // A.B.C.D[/N] on the bridge; "" is the image's for its own name, else a free one
-	Publish  []network.Port // for a clone: ports of the host that lead to it
+	Publish  []network.Port // ports of the host that lead to it; none: the image's for its own name
 	Lazy     bool           // let it run before its memory is loaded
 	TCPClose bool           // restore TCP connections closed
 	Extra    []string       // other options of CRIU, by their long names
@@ -42,7 +42,8 @@ type Result struct {
 }
 
 // From restores one container from an image. After an error nothing of it is
-// left; a stopped container of that name is as it was before, but for its layer.
+// left; a stopped container of that name is as it was before, but is defined by
+// the image.
 func From(ctx context.Context, image *images.Image, o Options) (*Result, error) {
 	line := checkpoint.NewTimeline()
 	if o.Progress == nil {
@@ -51,9 +52,12 @@ func From(ctx context.Context, image *images.Image, o Options) (*Result, error) 
 	if err := image.CheckMachine(""); err != nil {
 		return nil, err
 	}
+	if err := host.CheckpointRestore(); err != nil {
+		return nil, fmt.Errorf("restore from %s: %w", image.Ref(), err)
+	}
 	c, created, err := target(ctx, image, o)
 	if err != nil {
-		return nil, err
+		return nil, wrap(image, cmp.Or(o.Name, image.Name), err)
 	}
 	args, err := newJobArgs(image, c, o)
 	if err == nil {
@@ -67,7 +71,7 @@ func From(ctx context.Context, image *images.Image, o Options) (*Result, error) 
 		err = errors.Join(err, c.Delete(context.WithoutCancel(ctx), container.DeleteOptions{Force: true, KeepLogs: true}))
 		_ = os.Remove(c.Root.Logs(c.Name)) // unless CRIU has written one
 	}
-	return nil, wrap(image, c, err)
+	return nil, wrap(image, c.Name, err)
 }
 
 func finish(c *container.Container, image *images.Image, line *checkpoint.Timeline, r jobResult) (*Result, error) {
@@ -87,9 +91,13 @@ func finish(c *container.Container, image *images.Image, line *checkpoint.Timeli
 
 // target finds or makes the directory of the container that comes back.
 func target(ctx context.Context, image *images.Image, o Options) (c *container.Container, created bool, err error) {
-	name := o.Name
-	if name == "" {
-		name = image.Name
+	name := cmp.Or(o.Name, image.Name)
+	spec, bundle, err := image.Spec()
+	if err != nil {
+		return nil, false, err
+	}
+	if _, err := os.Stat(spec.Root.Path); err != nil {
+		return nil, false, &RootError{Path: spec.Root.Path, Err: err}
 	}
 	c, err = o.Root.Open(name)
 	var missing *container.NotFoundError
@@ -100,21 +108,34 @@ func target(ctx context.Context, image *images.Image, o Options) (c *container.C
 		if _, err := c.Require("restore", container.Stopped); err != nil {
 			return nil, false, err
 		}
-		return c, false, nil
+		return c, false, c.SetConfig(bundle)
 	}
 	if !errors.As(err, &missing) {
 		return nil, false, err
 	}
-	data, err := os.ReadFile(image.Dir() + "/" + images.Bundle)
-	if err != nil {
-		return nil, false, err
-	}
-	var spec specs.Spec
-	if err := json.Unmarshal(data, &spec); err != nil {
-		return nil, false, fmt.Errorf("image %s: read bundle.json: %w", image.Ref(), err)
-	}
-	c, err = o.Root.Create(name, &spec, container.CreateOptions{})
+	c, err = o.Root.Create(name, spec, container.CreateOptions{})
 	return c, err == nil, err
+}
+
+// RootError says that the root filesystem of an image's container is not there.
+type RootError struct {
+	Path string
+	Err  error
+}
+
+func (e *RootError) Error() string {
+	cause := e.Err
+	if path := (*os.PathError)(nil); errors.As(e.Err, &path) {
+		cause = path.Err
+	}
+	return fmt.Sprintf("root.path: %s: %v", e.Path, cause)
+}
+
+func (e *RootError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *RootError) Hint() string {
+	return "an image holds what the container changed, not the root filesystem below it: put that back at " + e.Path
 }
 
 // networkOf is how the container met the network when the image was made.
@@ -127,18 +148,20 @@ func networkOf(n *imagepb.Namespaces) *imagepb.NetworkNamespace {
 	return nil
 }
 
-func wrap(image *images.Image, c *container.Container, err error) error {
-	return fmt.Errorf("restore container %s from %s: %w", c.Name, image.Ref(), err)
+// wrap says what was being done, unless the error does: one about the container's
+// state does, also when it comes from the monitor.
+func wrap(image *images.Image, name string, err error) error {
+	if strings.HasPrefix(err.Error(), "restore container "+name+":") {
+		return err
+	}
+	return fmt.Errorf("restore container %s from %s: %w", name, image.Ref(), err)
 }
 
 // Clones restores one image count times, as NAME-1, NAME-2 and so on, several
 // at once. What came up stays up when another one fails; the error names those
 // that did not.
 func Clones(ctx context.Context, image *images.Image, count, parallel int, o Options) ([]*Result, error) {
-	base := o.Name
-	if base == "" {
-		base = image.Name
-	}
+	base := cmp.Or(o.Name, image.Name)
 	results, errs := make([]*Result, count), make([]error, count)
 	slots := make(chan struct{}, parallel)
 	var wg sync.WaitGroup

@@ -173,7 +173,7 @@ func TestBoxed(t *testing.T) {
 	if inode(t, "/proc/thread-self/ns/net") != before {
 		t.Error("the calling thread did not go back")
 	}
-	_, err := p.Dump(t.Context(), DumpOptions{Common: Common{Images: images, LogLevel: 4}, Pid: b.pid, FreezeCgroup: f.dir}, freeze)
+	_, err := p.Dump(t.Context(), DumpOptions{Common: Common{Images: images, logLevel: 4}, Pid: b.pid, FreezeCgroup: f.dir}, freeze)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, logOf(images))
 	}
@@ -196,7 +196,7 @@ func TestBoxed(t *testing.T) {
 		return nil
 	}
 	p = start(t, c, StartOptions{NetNS: fresh})
-	res, err := p.Restore(t.Context(), RestoreOptions{Common: Common{Images: images, LogLevel: 4}, Sibling: true, Root: root}, note)
+	res, err := p.Restore(t.Context(), RestoreOptions{Common: Common{Images: images, logLevel: 4}, Sibling: true, Root: root}, note)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, logOf(images))
 	}
@@ -282,7 +282,7 @@ func TestOrphanTerminal(t *testing.T) {
 
 	images := openDir(t, t.TempDir())
 	p := start(t, c, StartOptions{NetNS: netns(t, b.pid)})
-	common := Common{Images: images, LogLevel: 4, OrphanPTSMaster: true}
+	common := Common{Images: images, logLevel: 4, OrphanPTSMaster: true}
 	if _, err := p.Dump(t.Context(), DumpOptions{Common: common, Pid: b.pid}, nil); err != nil {
 		t.Fatalf("%v\n%s", err, logOf(images))
 	}

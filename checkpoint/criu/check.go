@@ -8,9 +8,6 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
-
-	"github.com/checkpoint-restore/go-criu/v6/rpc"
-	"google.golang.org/protobuf/proto"
 )
 
 // State is the answer to "can it?": it can, it cannot, or that could not be
@@ -105,31 +102,6 @@ func reason(out string) string {
 		}
 	}
 	return lastLine(out)
-}
-
-// Basics are the three features that CRIU tells over a connection: cheap
-// enough to ask before a dump.
-type Basics struct {
-	MemTrack   bool // dirty memory can be tracked: pre-copy
-	LazyPages  bool // memory can follow later: post-copy
-	PidfdStore bool // reused process numbers are found out
-}
-
-// Basics asks the running CRIU. It must come before the request.
-func (p *Process) Basics(ctx context.Context) (Basics, error) {
-	t := rpc.CriuReqType_FEATURE_CHECK
-	req := &rpc.CriuReq{Type: &t, KeepOpen: proto.Bool(true), Features: &rpc.CriuFeatures{
-		MemTrack: proto.Bool(true), LazyPages: proto.Bool(true), PidfdStore: proto.Bool(true),
-	}}
-	out, err := p.talk(ctx, req, nil, 0)
-	if err != nil {
-		return Basics{}, err
-	}
-	if !out.ok() {
-		return Basics{}, p.explain(opName(t), out, nil)
-	}
-	f := out.resp.GetFeatures()
-	return Basics{MemTrack: f.GetMemTrack(), LazyPages: f.GetLazyPages(), PidfdStore: f.GetPidfdStore()}, nil
 }
 
 // run runs CRIU as a command. Such a run changes nothing, so it may die with

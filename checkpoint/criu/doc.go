@@ -50,12 +50,10 @@
 //	          pre-resume          the tasks stand at their last instruction
 //	                              before they run
 //	          post-resume         they run
-//	lazy-pages, page-server       status-ready
 //
 // pre-dump comes before CRIU looks at the freezer (criu/seize.c), so a caller
 // can let CRIU get ready, and freeze then. CRIU needs some 0.6 ms from there
-// until it has seized the tasks. PreDump's own request, for pre-copy, tells
-// of nothing.
+// until it has seized the tasks.
 //
 // # The freezer
 //
@@ -65,13 +63,6 @@
 // When it lets them go, be it that they are left running or that something
 // failed, it freezes the group again first (criu/seize.c:
 // freezer_restore_state): the caller thaws. When it kills them it does not.
-//
-// # Statistics
-//
-// CRIU writes stats-dump into its work directory after the tasks were let go
-// or killed, and only if all went well; stats-restore before post-resume
-// (criu/stats.c, called from criu/cr-dump.c: cr_dump_finish and
-// criu/cr-restore.c: restore_root_task).
 //
 // # Killing CRIU
 //
@@ -84,15 +75,15 @@
 // (compel_execute_syscall), and a CRIU that is killed then puts nothing back.
 // Killed at 297 random points of a dump of three processes with some five
 // threads each (TestKillDuringDump), CRIU took a task with it 33 times, left
-// a parasite's memory behind 149 times, and left the group frozen 13 times.
+// a parasite's memory behind 149 times, and left the group frozen 13 times. A TCP
+// socket that it was saving stays in repair mode, and its nftables lock in
+// force: container.ReleaseConnections ends both.
 //
 // So nothing here kills CRIU during a dump by itself: a cancelled context
 // is a no at the next event, upon which CRIU undoes everything, and the end
 // is waited for. There is no event while it writes memory, so that can take
-// as long as the dump would have. What makes it wait for another host is a
-// socket of the caller's (PageServer.FD), which the caller can shut down.
-// DumpOptions.KillAfter and Process.Kill are for who would rather lose the
-// tasks.
+// as long as the dump would have. Process.Kill is for who would rather lose
+// the tasks.
 //
 // A restore that is cancelled is given two seconds to undo what it did, and
 // then is killed with every task it has made: CRIU's process group, and the
@@ -109,6 +100,13 @@
 // ended, or the tasks stay frozen for good. A descriptor in
 // StartOptions.Hold tells when: its other end reads end-of-file when the
 // caller and CRIU are both gone.
+//
+// # Why not go-criu's client
+//
+// Its generated messages are used. The client itself (v6.3.0) starts CRIU in
+// the caller's network namespace and environment, takes no context, reads
+// answers of at most 8 KiB, and receives no descriptor, which an
+// orphan-pts-master needs; it knows nine events, and does not tell about others.
 //
 // # What it does not do
 //

@@ -10,9 +10,8 @@ import (
 
 // Result is what is known about a request that succeeded.
 type Result struct {
-	Pid   int // the restored root task, in the caller's pid namespace
-	Steps []Step
-	Done  time.Time // when CRIU's answer came
+	Pid  int       // the restored root task, in the caller's pid namespace
+	Done time.Time // when CRIU's answer came
 }
 
 // Dump writes the images of a process tree. Unless LeaveRunning is set, CRIU
@@ -22,17 +21,6 @@ type Result struct {
 // A group given as FreezeCgroup that was frozen before is frozen again
 // afterwards, also after a failure: the caller thaws.
 func (p *Process) Dump(ctx context.Context, o DumpOptions, notify func(Event) error) (*Result, error) {
-	return p.dump(ctx, rpc.CriuReqType_DUMP, o, notify)
-}
-
-// PreDump writes the memory of a process tree that goes on running, for a
-// later dump that names this one as its parent. It needs a kernel that tracks
-// dirty memory. CRIU tells of no events during it.
-func (p *Process) PreDump(ctx context.Context, o DumpOptions) (*Result, error) {
-	return p.dump(ctx, rpc.CriuReqType_SINGLE_PRE_DUMP, o, nil)
-}
-
-func (p *Process) dump(ctx context.Context, t rpc.CriuReqType, o DumpOptions, notify func(Event) error) (*Result, error) {
 	opts, config, err := o.request()
 	if err != nil {
 		return nil, err
@@ -49,14 +37,14 @@ func (p *Process) dump(ctx context.Context, t rpc.CriuReqType, o DumpOptions, no
 		}
 		return notify(e)
 	}
-	out, err := p.request(ctx, t, opts, config, mended, o.KillAfter)
+	out, err := p.request(ctx, rpc.CriuReqType_DUMP, opts, config, mended, 0)
 	if err != nil {
 		return nil, err
 	}
 	if !out.ok() {
-		return nil, p.explain(opName(t), out, &o.Common)
+		return nil, p.explain("dump", out, &o.Common)
 	}
-	return &Result{Pid: o.Pid, Steps: out.steps, Done: time.Now()}, nil
+	return &Result{Pid: o.Pid, Done: time.Now()}, nil
 }
 
 func (p *Process) request(ctx context.Context, t rpc.CriuReqType, opts *rpc.CriuOpts, config string, notify func(Event) error, killAfter time.Duration) (*outcome, error) {
@@ -98,7 +86,7 @@ func (p *Process) explain(op string, out *outcome, c *Common) error {
 	}
 	if found.Text == "" {
 		// Before CRIU has opened its log it writes to its standard error.
-		found = causeOf(p.said())
+		found = causeOf(said(p.stderr))
 	}
 	if found.Text == "" && out.resp != nil {
 		// CRIU's first error line: often harmless, and better than nothing.

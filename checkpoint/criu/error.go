@@ -28,22 +28,6 @@ func (e *NotFound) Hint() string {
 	return "run scripts/setup, which builds CRIU into a private prefix, or name one with --criu or $" + Env
 }
 
-// TooOld: this CRIU lacks what the purpose needs.
-type TooOld struct {
-	Path       string
-	Have, Need Version
-	Purpose    string
-}
-
-func (e *TooOld) Error() string {
-	return fmt.Sprintf("CRIU %s: version %s is too old: %s needs %s", e.Path, e.Have, e.Purpose, e.Need)
-}
-
-// Hint says what to do about it.
-func (e *TooOld) Hint() string {
-	return "run scripts/setup, which builds a newer CRIU into a private prefix, or name one with --criu or $" + Env
-}
-
 // NotWorking: the program is there, and it does not do its work on this
 // machine.
 type NotWorking struct {
@@ -77,7 +61,7 @@ func (e *NotWorking) Hint() string {
 // Error is a dump, a restore or another request in which CRIU failed: one
 // line for the reader, and what else is known about it.
 type Error struct {
-	Op     string // dump, pre-dump, restore, lazy-pages, ...
+	Op     string // dump, restore, lazy-pages, version
 	Step   string // the event in which the caller itself said no, or ""
 	Cause  string // the line of CRIU's log that caused it, without its prefix
 	Kind   string // a stable name of the cause, if it is a known one

@@ -94,6 +94,18 @@ func fakeMode(sock int, mode string, req *rpc.CriuReq) bool {
 	return sendMessage(sock, resp) == nil
 }
 
+// do makes one request of a dump and leads it to its end.
+func do(ctx context.Context, p *Process, opts *rpc.CriuOpts, notify func(Event) error) (*rpc.CriuResp, error) {
+	out, err := p.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum(), Opts: opts}, notify, 0)
+	if err != nil {
+		return nil, err
+	}
+	if !out.ok() {
+		return nil, p.explain("dump", out, nil)
+	}
+	return out.resp, nil
+}
+
 func TestConversation(t *testing.T) {
 	start := func(t *testing.T, mode string) *Process {
 		p, err := fake(t, mode).Start(t.Context(), StartOptions{})
@@ -101,7 +113,6 @@ func TestConversation(t *testing.T) {
 		t.Cleanup(func() { p.Close() })
 		return p
 	}
-	dump := rpc.CriuReqType_DUMP
 	opts := func() *rpc.CriuOpts { return &rpc.CriuOpts{ImagesDirFd: proto.Int32(0)} }
 
 	t.Run("version first, on the same connection", func(t *testing.T) {
@@ -110,7 +121,7 @@ func TestConversation(t *testing.T) {
 		if err != nil || v != (Version{4, 2, 1}) {
 			t.Fatalf("version %v, %v", v, err)
 		}
-		if _, err := p.Do(t.Context(), dump, opts(), nil); err != nil {
+		if _, err := do(t.Context(), p, opts(), nil); err != nil {
 			t.Error(err)
 		}
 	})
@@ -128,7 +139,7 @@ func TestConversation(t *testing.T) {
 		}
 	})
 	t.Run("an answer larger than any buffer one would guess", func(t *testing.T) {
-		resp, err := start(t, "large").Do(t.Context(), dump, opts(), nil)
+		resp, err := do(t.Context(), start(t, "large"), opts(), nil)
 		if err != nil || len(resp.GetCrErrmsg()) != 150<<10 {
 			t.Errorf("%d bytes, %v", len(resp.GetCrErrmsg()), err)
 		}
@@ -138,7 +149,7 @@ func TestConversation(t *testing.T) {
 		for i := range 10000 {
 			o.External = append(o.External, fmt.Sprintf("mnt[/a/path/of/some/length/%d]:k", i))
 		}
-		resp, err := start(t, "externals").Do(t.Context(), dump, o, nil)
+		resp, err := do(t.Context(), start(t, "externals"), o, nil)
 		if errors.Is(err, unix.EMSGSIZE) && os.Geteuid() != 0 {
 			testenv.Skip(t, "the send buffer is limited, and only root may pass the limit")
 		}
@@ -148,7 +159,7 @@ func TestConversation(t *testing.T) {
 	})
 	t.Run("a descriptor comes with an event", func(t *testing.T) {
 		var kept, left *os.File
-		_, err := start(t, "file").Do(t.Context(), dump, opts(), func(e Event) error {
+		_, err := do(t.Context(), start(t, "file"), opts(), func(e Event) error {
 			kept, e.Files[0] = e.Files[0], nil
 			return nil
 		})
@@ -157,7 +168,7 @@ func TestConversation(t *testing.T) {
 			t.Errorf("read %q", text)
 		}
 		kept.Close()
-		_, err = start(t, "file").Do(t.Context(), dump, opts(), func(e Event) error { left = e.Files[0]; return nil })
+		_, err = do(t.Context(), start(t, "file"), opts(), func(e Event) error { left = e.Files[0]; return nil })
 		fatal(t, err)
 		if err := left.Close(); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("a file that was not taken is still open: %v", err)
@@ -165,14 +176,14 @@ func TestConversation(t *testing.T) {
 	})
 	t.Run("events in order, unknown ones too", func(t *testing.T) {
 		var got []string
-		_, err := start(t, "events").Do(t.Context(), dump, opts(), func(e Event) error { got = append(got, e.Script); return nil })
+		_, err := do(t.Context(), start(t, "events"), opts(), func(e Event) error { got = append(got, e.Script); return nil })
 		if err != nil || strings.Join(got, " ") != "pre-dump one-of-tomorrow post-dump network-unlock" {
 			t.Errorf("%v %v", got, err)
 		}
 	})
 	t.Run("the caller's no is the error", func(t *testing.T) {
 		no := errors.New("disk is full")
-		_, err := start(t, "events").Do(t.Context(), dump, opts(), func(e Event) error {
+		_, err := do(t.Context(), start(t, "events"), opts(), func(e Event) error {
 			if e.Script == PostDump {
 				return no
 			}
@@ -184,34 +195,34 @@ func TestConversation(t *testing.T) {
 	})
 	t.Run("a cancelled context stops at the next event", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := start(t, "events").Do(ctx, dump, opts(), func(e Event) error { cancel(); return nil })
+		_, err := do(ctx, start(t, "events"), opts(), func(e Event) error { cancel(); return nil })
 		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), PostDump) {
 			t.Errorf("%v", err)
 		}
 	})
 	t.Run("it dies", func(t *testing.T) {
-		_, err := start(t, "dies").Do(t.Context(), dump, opts(), nil)
+		_, err := do(t.Context(), start(t, "dies"), opts(), nil)
 		var e *Error
 		if !errors.As(err, &e) || !e.Killed || !strings.Contains(err.Error(), "BUG at criu/mem.c") {
 			t.Errorf("%v", err)
 		}
 	})
 	t.Run("it cannot start", func(t *testing.T) {
-		_, err := start(t, "no-library").Do(t.Context(), dump, opts(), nil)
+		_, err := do(t.Context(), start(t, "no-library"), opts(), nil)
 		var e *NotWorking
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), "libnl-3.so.200") {
 			t.Errorf("%v", err)
 		}
 	})
 	t.Run("it talks nonsense", func(t *testing.T) {
-		if _, err := start(t, "garbage").Do(t.Context(), dump, opts(), nil); err == nil {
+		if _, err := do(t.Context(), start(t, "garbage"), opts(), nil); err == nil {
 			t.Error("no error")
 		}
 	})
 	t.Run("a restore that hangs is killed when its time is over", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		o := RestoreOptions{Common: Common{Images: openDir(t, t.TempDir()), KillAfter: 20 * time.Millisecond}}
+		o := RestoreOptions{Common: Common{Images: openDir(t, t.TempDir())}}
 		_, err := start(t, "hangs").Restore(ctx, o, nil)
 		var e *Error
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &e) || !e.Killed {

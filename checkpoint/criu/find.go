@@ -89,28 +89,11 @@ func (c *CRIU) Version(ctx context.Context) (Version, error) {
 	if err != nil {
 		return Version{}, &NotWorking{Path: c.Path, Cause: firstLine(out), Err: err}
 	}
-	v, err := ParseVersion(out)
+	v, err := parseVersion(out)
 	if err != nil {
 		return Version{}, &NotWorking{Path: c.Path, Err: err}
 	}
 	return v, nil
-}
-
-// Require returns TooOld if this CRIU is older than what is needed, and says
-// what for.
-func (c *CRIU) Require(ctx context.Context, need Version, purpose string) error {
-	v, err := c.Version(ctx)
-	if err != nil {
-		return err
-	}
-	return tooOld(c.Path, v, need, purpose)
-}
-
-func tooOld(path string, have, need Version, purpose string) error {
-	if have.Less(need) {
-		return &TooOld{Path: path, Have: have, Need: need, Purpose: purpose}
-	}
-	return nil
 }
 
 func firstLine(s string) string {

@@ -50,7 +50,7 @@ func dumpLength(t *testing.T, c *CRIU) time.Duration {
 	mustBeat(t, beats, killTasks)
 	var began time.Time
 	p := start(t, c, StartOptions{})
-	_, err := p.Dump(t.Context(), DumpOptions{Common: Common{Images: openDir(t, t.TempDir()), LogLevel: 4}, Pid: w.pid, LeaveRunning: true, FreezeCgroup: f.dir},
+	_, err := p.Dump(t.Context(), DumpOptions{Common: Common{Images: openDir(t, t.TempDir()), logLevel: 4}, Pid: w.pid, LeaveRunning: true, FreezeCgroup: f.dir},
 		f.freezing(func(e Event) error {
 			if e.Script == PreDump {
 				began = time.Now()
@@ -74,7 +74,7 @@ func killOnce(t *testing.T, c *CRIU, after time.Duration) (killed bool, what str
 	mustBeat(t, beats, killTasks)
 	p := start(t, c, StartOptions{})
 	killer := time.NewTimer(time.Hour)
-	_, err := p.Dump(t.Context(), DumpOptions{Common: Common{Images: openDir(t, t.TempDir()), LogLevel: 4}, Pid: w.pid, LeaveRunning: true, FreezeCgroup: f.dir},
+	_, err := p.Dump(t.Context(), DumpOptions{Common: Common{Images: openDir(t, t.TempDir()), logLevel: 4}, Pid: w.pid, LeaveRunning: true, FreezeCgroup: f.dir},
 		f.freezing(func(e Event) error {
 			if e.Script == PreDump {
 				killer = time.AfterFunc(after, p.Kill)

@@ -13,7 +13,7 @@ func TestOrderOutside(t *testing.T) {
 	images := openDir(t, t.TempDir())
 	var events []string
 	note := func(e Event) error { events = append(events, e.Script); return nil }
-	common := Common{Images: images, LogLevel: 4, NetworkLock: LockSkip}
+	common := Common{Images: images, logLevel: 4, NetworkLock: LockSkip}
 	for _, leave := range []bool{true, false} {
 		events = nil
 		p := start(t, c, StartOptions{})

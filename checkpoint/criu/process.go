@@ -239,8 +239,8 @@ func (p *Process) reap() {
 }
 
 // said is what CRIU wrote to its standard error.
-func (p *Process) said() string {
+func said(stderr *os.File) string {
 	buf := make([]byte, 64<<10)
-	n, _ := p.stderr.ReadAt(buf, 0)
+	n, _ := stderr.ReadAt(buf, 0)
 	return string(buf[:n])
 }

@@ -51,7 +51,7 @@ func dumpProvocations() []provocation {
 		{kind: "unix-stream", hold: "inherited", change: outsideSocket, options: func(_ *testing.T, o *DumpOptions) { o.ExtUnixSockets = true }},
 		{kind: "tty-outside", hold: "inherited", change: outsideTerminal},
 		{kind: "freezer-path", hold: "file", options: func(t *testing.T, o *DumpOptions) { o.FreezeCgroup = t.TempDir() }},
-		{kind: "track-mem", hold: "file", options: func(_ *testing.T, o *DumpOptions) { o.TrackMem = true }},
+		{kind: "track-mem", hold: "file", options: func(_ *testing.T, o *DumpOptions) { o.Extra = []string{"track-mem"} }},
 		{kind: "option-unknown", hold: "file", options: func(_ *testing.T, o *DumpOptions) { o.Extra = []string{"no-such-option=1"} }},
 		{kind: "option-argument", hold: "file", options: func(_ *testing.T, o *DumpOptions) { o.Extra = []string{"tcp-close=1"} }},
 		{kind: "no-space", hold: "file", options: func(t *testing.T, o *DumpOptions) { o.Images = smallDir(t) }},
@@ -68,7 +68,7 @@ func TestProvokeDump(t *testing.T) {
 				}
 			})
 			images := openDir(t, t.TempDir())
-			o := DumpOptions{Common: Common{Images: images, Work: images, LogLevel: 4}, Pid: w.pid, LeaveRunning: true}
+			o := DumpOptions{Common: Common{Images: images, Work: images, logLevel: 4}, Pid: w.pid, LeaveRunning: true}
 			if x.child {
 				o.Pid = children(w.pid)[0]
 			}
@@ -200,7 +200,7 @@ func TestProvokeRestore(t *testing.T) {
 		t.Run(x.kind, func(t *testing.T) {
 			w := startWorkload(t, "hold:"+x.hold)
 			images := openDir(t, t.TempDir())
-			o := DumpOptions{Common: Common{Images: images, LogLevel: 4}, Pid: w.pid}
+			o := DumpOptions{Common: Common{Images: images, logLevel: 4}, Pid: w.pid}
 			if x.dump != nil {
 				x.dump(&o)
 			}
@@ -215,7 +215,7 @@ func TestProvokeRestore(t *testing.T) {
 			if x.spoil != nil {
 				x.spoil(t, w, images.Name())
 			}
-			r := RestoreOptions{Common: Common{Images: images, LogLevel: 4}, Sibling: true}
+			r := RestoreOptions{Common: Common{Images: images, logLevel: 4}, Sibling: true}
 			if x.change != nil {
 				x.change(&r)
 			}

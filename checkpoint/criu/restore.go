@@ -31,14 +31,10 @@ func (p *Process) Restore(ctx context.Context, o RestoreOptions, notify func(Eve
 	if err != nil {
 		return nil, err
 	}
-	killAfter := o.KillAfter
-	if killAfter == 0 {
-		killAfter = killRestoreAfter
-	}
 	o.forgetLog()
 	p.setRestoring(o.Sibling)
 	defer p.setRestoring(false)
-	out, err := p.request(ctx, rpc.CriuReqType_RESTORE, opts, config, notify, killAfter)
+	out, err := p.request(ctx, rpc.CriuReqType_RESTORE, opts, config, notify, killRestoreAfter)
 	if err != nil {
 		p.destroy(&outcome{}, o.Sibling)
 		return nil, err
@@ -47,7 +43,7 @@ func (p *Process) Restore(ctx context.Context, o RestoreOptions, notify func(Eve
 		p.destroy(out, o.Sibling)
 		return nil, p.explain("restore", out, &o.Common)
 	}
-	return &Result{Pid: int(out.resp.GetRestore().GetPid()), Steps: out.steps, Done: time.Now()}, nil
+	return &Result{Pid: int(out.resp.GetRestore().GetPid()), Done: time.Now()}, nil
 }
 
 // destroy sees to it that nothing of a failed restore lives on. CRIU has

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v6/rpc"
@@ -28,7 +29,6 @@ const (
 	PostRestore         = "post-restore"
 	PreResume           = "pre-resume"
 	PostResume          = "post-resume"
-	StatusReady         = "status-ready"
 )
 
 // Event is a point in CRIU's work at which it waits for the caller.
@@ -43,21 +43,13 @@ type Event struct {
 	Files []*os.File
 }
 
-// Step is an event as it passed, for a timeline.
-type Step struct {
-	Script string
-	At     time.Time     // when CRIU asked
-	Took   time.Duration // until it was answered
-}
-
 // outcome is all that is known about one request when it is over.
 type outcome struct {
 	resp      *rpc.CriuResp // nil: CRIU ended without an answer
-	steps     []Step
-	pid       int    // the restored root task, once CRIU has named it
-	step      string // the event that was refused
-	refused   error  // why
-	cancelled error  // the context's error, if it was seen in time
+	pid       int           // the restored root task, once CRIU has named it
+	step      string        // the event that was refused
+	refused   error         // why
+	cancelled error         // the context's error, if it was seen in time
 	killed    bool
 }
 
@@ -70,29 +62,6 @@ type talker struct {
 	killAfter time.Duration // after a cancelled context; 0 is never
 	deadline  time.Time     // when to kill
 	out       outcome
-}
-
-// Do makes one request and leads it to its end: every event that CRIU tells
-// of is given to notify, whose error is CRIU's "no". Events are told of only
-// if opts asks for them (notify_scripts). It returns CRIU's answer, which may
-// be one of failure, or an error if there is none.
-//
-// A context that is cancelled makes Do answer "no" to the next event, upon
-// which CRIU undoes what it did; Do waits for that. It never kills CRIU,
-// because that is not safe for the tasks (doc.go). If CRIU has passed its
-// last event, the request succeeds in spite of the context.
-func (p *Process) Do(ctx context.Context, t rpc.CriuReqType, opts *rpc.CriuOpts, notify func(Event) error) (*rpc.CriuResp, error) {
-	out, err := p.talk(ctx, &rpc.CriuReq{Type: t.Enum(), Opts: opts}, notify, 0)
-	if err != nil {
-		return nil, err
-	}
-	if out.ok() {
-		return out.resp, nil
-	}
-	if err := errors.Join(out.refused, out.cancelled); err != nil || out.resp == nil {
-		return out.resp, p.explain(opName(t), out, nil)
-	}
-	return out.resp, nil
 }
 
 // Version asks the running CRIU for its version, on the same connection and
@@ -208,7 +177,6 @@ func (t *talker) timeout() int {
 func (t *talker) answer(ctx context.Context, n *rpc.CriuNotify, files []*os.File) error {
 	ev := Event{Script: n.GetScript(), Pid: int(n.GetPid()), Files: files}
 	defer closeFiles(ev.Files)
-	step := Step{Script: ev.Script, At: time.Now()}
 	if ev.Pid > 0 {
 		t.out.pid = ev.Pid
 	}
@@ -225,8 +193,6 @@ func (t *talker) answer(ctx context.Context, n *rpc.CriuNotify, files []*os.File
 			t.out.step, t.out.refused = ev.Script, err
 		}
 	}
-	step.Took = time.Since(step.At)
-	t.out.steps = append(t.out.steps, step)
 	reply := &rpc.CriuReq{Type: rpc.CriuReqType_NOTIFY.Enum(), NotifySuccess: proto.Bool(err == nil)}
 	if err := sendMessage(t.p.sock, reply); err != nil && !errors.Is(err, unix.EPIPE) {
 		return err
@@ -272,24 +238,4 @@ func wakeOn(ctx context.Context) (fd int, stop func(), err error) {
 	}, nil
 }
 
-func opName(t rpc.CriuReqType) string {
-	switch t {
-	case rpc.CriuReqType_DUMP:
-		return "dump"
-	case rpc.CriuReqType_RESTORE:
-		return "restore"
-	case rpc.CriuReqType_PRE_DUMP, rpc.CriuReqType_SINGLE_PRE_DUMP:
-		return "pre-dump"
-	case rpc.CriuReqType_CHECK:
-		return "check"
-	case rpc.CriuReqType_FEATURE_CHECK:
-		return "feature check"
-	case rpc.CriuReqType_PAGE_SERVER, rpc.CriuReqType_PAGE_SERVER_CHLD:
-		return "page-server"
-	case rpc.CriuReqType_CPUINFO_DUMP, rpc.CriuReqType_CPUINFO_CHECK:
-		return "cpuinfo"
-	case rpc.CriuReqType_VERSION:
-		return "version"
-	}
-	return "request"
-}
+func opName(t rpc.CriuReqType) string { return strings.ToLower(t.String()) }

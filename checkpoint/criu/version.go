@@ -13,9 +13,9 @@ type Version struct {
 	Major, Minor, Sub int
 }
 
-// ParseVersion reads what `criu --version` prints ("Version: 4.2.1", a
+// parseVersion reads what `criu --version` prints ("Version: 4.2.1", a
 // "GitID:" line may follow) or a bare "4.2.1".
-func ParseVersion(s string) (Version, error) {
+func parseVersion(s string) (Version, error) {
 	line := strings.TrimSpace(strings.TrimPrefix(firstLine(s), "Version:"))
 	number, _, _ := strings.Cut(line, "-") // 4.2-12-gabcdef, a build from git
 	parts := strings.Split(number, ".")

@@ -55,7 +55,7 @@ func (b *box) dump(c *criu.CRIU, need Options) error {
 	must(b.t, err)
 	defer p.Close()
 	o := criu.DumpOptions{Pid: b.pid, LeaveRunning: true, GhostLimit: need.GhostLimit, Common: criu.Common{
-		Images: images, NetworkLock: criu.LockSkip, ManageCgroups: criu.CgroupIgnore,
+		Images: images, NetworkLock: criu.LockSkip,
 		TCPEstablished: need.TCPEstablished, SkipInFlight: need.SkipInFlight, FileLocks: need.FileLocks,
 		ShellJob: need.ShellJob, ExtUnixSockets: need.ExtUnixSockets, LinkRemap: need.LinkRemap, IrmapScanPaths: need.IrmapPaths,
 	}}

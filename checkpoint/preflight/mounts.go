@@ -115,9 +115,10 @@ func below(path, dir string) bool {
 }
 
 func (l *look) judgeMounts() {
-	for _, f := range append(l.mounts.judge(), l.mounts.judgeQueues(l.r, l.root)...) {
+	for _, f := range l.mounts.judge() {
 		l.hits = append(l.hits, hit{Finding: f})
 	}
+	l.judgeQueues()
 }
 
 // judge says which mounts CRIU cannot save, or could not make again.
@@ -154,7 +155,7 @@ func (t *mountTable) judgeOne(m *mountPoint) *Finding {
 	}
 	if m.master != "" && !t.hasMaster(m) {
 		return &Finding{Kind: "mount-sharing", What: "the mount gets its events from one outside of the container",
-			Remedy: "make it private first (mount --make-private)"}
+			Remedy: "make it private first (`mount --make-private`)"}
 	}
 	return nil
 }
@@ -182,20 +183,43 @@ func savedFileSystem(name string) bool {
 }
 
 // judgeQueues finds POSIX message queues by their files: CRIU wants their file
-// system to be empty (criu/filesystems.c, dump_empty_fs).
-func (t *mountTable) judgeQueues(r *reader, root int) []Finding {
-	for _, m := range t.list {
-		if m.FSType != "mqueue" || m.external || m.nested || t.isCovered(m.ID) {
+// system to be empty (criu/filesystems.c, dump_empty_fs). Who has one open was
+// found by the descriptor, and is told the name; one that nobody has open is a
+// finding of its own.
+func (l *look) judgeQueues() {
+	for _, m := range l.mounts.list {
+		if m.FSType != "mqueue" || m.external || m.nested || l.mounts.isCovered(m.ID) {
 			continue
 		}
-		names, err := r.namesIn(root, m.Mountpoint)
-		if err != nil || len(names) == 0 {
+		names, err := l.r.namesIn(l.root, m.Mountpoint)
+		if err != nil {
 			continue
 		}
-		return []Finding{{Kind: "mqueue", Blocks: true, FD: -1, Path: m.Mountpoint + "/" + names[0], What: "CRIU cannot save a POSIX message queue",
-			Remedy: "let the program remove it first (mq_unlink)"}}
+		unopened := ""
+		for _, name := range names {
+			if !l.nameQueue("/"+name, m.Mountpoint+"/"+name) && unopened == "" {
+				unopened = m.Mountpoint + "/" + name
+			}
+		}
+		if unopened != "" {
+			l.hits = append(l.hits, hit{Finding: Finding{Kind: "mqueue", Blocks: true, FD: -1, Path: unopened,
+				What: "CRIU cannot save a POSIX message queue", Remedy: "let the program remove it first (mq_unlink)"}})
+		}
+		return
 	}
-	return nil
+}
+
+// nameQueue gives the findings of an open queue, which is called name within
+// its file system, its path and the remedy for both: a queue lives on when it
+// was closed.
+func (l *look) nameQueue(name, path string) (open bool) {
+	for i := range l.hits {
+		h := &l.hits[i]
+		if h.Kind == "mqueue" && h.FD >= 0 && (h.Path == name || h.Path == path) {
+			h.Path, h.Remedy, open = path, "let the program close and remove it first (mq_close, mq_unlink)", true
+		}
+	}
+	return open
 }
 
 // device is the number that stat gives the files of a mount.

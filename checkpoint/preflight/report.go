@@ -31,6 +31,9 @@ type Subject struct {
 	Frozen   bool     // its tasks stand still
 	External []string // mount points inside that are made again by the caller
 	Given    Options  // what the user chose
+	// Nested are those in a cgroup below the container's own, and its path from
+	// there.
+	Nested map[int]string
 }
 
 // Finding is something in a container that a checkpoint cannot carry, carries

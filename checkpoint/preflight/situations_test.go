@@ -109,6 +109,13 @@ func TestSocketsFromOutside(t *testing.T) {
 			p[0], err = unixClient(dir+"/log", unix.SOCK_DGRAM)
 			return p, err
 		}, true, "unix-external", true, dir + "/log"},
+		{"stream that nobody has accepted", func() (p [2]int, err error) {
+			if p[1], err = unixListener(dir + "/served"); err != nil {
+				return p, err
+			}
+			p[0], err = unixClient(dir+"/served", unix.SOCK_STREAM)
+			return p, err
+		}, true, "unix-dangling", false, dir + "/served"},
 	} {
 		t.Run(strings.ReplaceAll(test.name, " ", "_"), func(t *testing.T) {
 			pair, err := test.make()

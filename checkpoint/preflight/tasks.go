@@ -2,7 +2,9 @@ package preflight
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,9 +31,35 @@ func (l *look) judgeProcesses() {
 		if !limits(p.status) {
 			l.add(p, nil, Finding{Kind: "rlimit", Blocks: true,
 				What:   fmt.Sprintf("it runs as uid %d, gid %d, and without CAP_SYS_RESOURCE CRIU cannot read its limits", p.status.UIDs[1], p.status.GIDs[1]),
-				Remedy: "give the container a user namespace (--userns auto)"})
+				Remedy: "give the container a user namespace (`crucible run --userns auto`)"})
 		}
 		l.judgeWait(p)
+	}
+	l.judgeNested()
+}
+
+// judgeNested finds who comes back in another cgroup: a restore makes nested
+// groups and their limits again, and all tasks in the container's own.
+func (l *look) judgeNested() {
+	groups := map[string][]*process{}
+	for _, p := range l.procs {
+		if group := l.s.Nested[p.pid]; group != "" && !l.stranger[p.pid] {
+			groups[group] = append(groups[group], p)
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		in := groups[group]
+		slices.SortFunc(in, func(a, b *process) int { return a.pid - b.pid })
+		who := "it is in the nested cgroup " + group + ", and comes"
+		if len(in) > 1 {
+			who = "pids"
+			for _, p := range in {
+				who += " " + strconv.Itoa(p.pid)
+			}
+			who += " are in the nested cgroup " + group + ", and come"
+		}
+		l.add(in[0], nil, Finding{Kind: "cgroup-nested", Lost: true, What: who + " back in the container's own",
+			Remedy: "the program has to move itself again"})
 	}
 }
 

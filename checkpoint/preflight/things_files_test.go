@@ -94,6 +94,10 @@ func fileThings() map[string]thing {
 			}
 			return fd, err
 		}),
+		"open message queue with a name": {kind: "mqueue", mark: blocks, take: func(string) (held, error) {
+			fd, err := queue()
+			return held{FD: fd, Path: "/dev/mqueue/crucible"}, err
+		}},
 		"message queue": {kind: "mqueue", mark: blocks, take: func(string) (held, error) {
 			fd, err := queue()
 			if err == nil {

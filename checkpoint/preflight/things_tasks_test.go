@@ -110,6 +110,16 @@ func unixClient(path string, kind int) (int, error) {
 	return s, err
 }
 
+func hungUp(kind int) func() (int, error) {
+	return func() (int, error) {
+		pair, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
+		if err != nil {
+			return -1, err
+		}
+		return pair[0], unix.Close(pair[1])
+	}
+}
+
 func unixThings() map[string]thing {
 	waiting := func(send, hangUp bool) func() (int, error) {
 		return func() (int, error) {
@@ -132,9 +142,11 @@ func unixThings() map[string]thing {
 		}
 	}
 	return map[string]thing{
-		"unix clients that wait":          at("", "", waiting(false, false)),
-		"unix clients that wait and talk": at("unix-in-flight", blocks, waiting(true, false)),
-		"unix clients that hung up":       at("unix-in-flight", blocks, waiting(false, true)),
+		"unix clients that wait":            at("", "", waiting(false, false)),
+		"unix clients that wait and talk":   at("unix-in-flight", blocks, waiting(true, false)),
+		"unix clients that hung up":         at("unix-in-flight", blocks, waiting(false, true)),
+		"unix stream whose peer hung up":    at("", "", hungUp(unix.SOCK_STREAM)),
+		"unix datagrams whose peer hung up": at("", "", hungUp(unix.SOCK_DGRAM)),
 		"unix datagrams to a name": at("", "", func() (int, error) {
 			s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 			if err == nil {

@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,6 +42,9 @@ func (l *look) judgeUnix(d *diagnosis) error {
 			continue
 		}
 		f := l.judgePeer(s, all, underway)
+		if f == nil && !underway && !waiting[ino] {
+			f = l.judgeDangling(s, all)
+		}
 		if f == nil {
 			f = judgeQueue(s, waiting[ino])
 		}
@@ -75,6 +79,46 @@ func (l *look) judgePeer(s unixSocket, all map[uint64]unixSocket, underway bool)
 		f.Remedy = "allow it with --ext-unix-sk: it is connected to the same name again after the restore"
 	}
 	return f
+}
+
+// judgeDangling finds the client of a listener outside that has not accepted
+// it: established, and with a peer that is no socket of anybody's yet. One whose
+// peer has hung up looks the same, but is shut down both ways.
+func (l *look) judgeDangling(s unixSocket, all map[uint64]unixSocket) *Finding {
+	const bothWays = 3 // RCV_SHUTDOWN | SEND_SHUTDOWN, include/net/sock.h
+	if s.peer != 0 || s.state != stateEstablished || s.kind == unix.SOCK_DGRAM || s.shut == bothWays {
+		return nil
+	}
+	return &Finding{Kind: "unix-dangling", Blocks: true, Path: l.listenerOf(s.ino, all),
+		What:   "the unix socket is connected to a listener outside of the container, which has not accepted it yet",
+		Remedy: "end the connection first"}
+}
+
+// listenerOf is the name of the socket that a client waits for: of the same
+// network namespace or, by way of a volume, of the host's.
+func (l *look) listenerOf(client uint64, all map[uint64]unixSocket) string {
+	for _, s := range all {
+		if slices.Contains(s.pending, client) {
+			return s.shown()
+		}
+	}
+	if l.s.NetNS == nil {
+		return ""
+	}
+	d, err := diagnose(nil)
+	if err != nil {
+		return ""
+	}
+	defer d.Close()
+	name := ""
+	_ = d.list(unixRequest(), func(b []byte) error { // it can be done without
+		s, err := parseUnix(b)
+		if err == nil && slices.Contains(s.pending, client) {
+			name = s.shown()
+		}
+		return err
+	})
+	return name
 }
 
 // judgeQueue judges connections that nobody has accepted yet.

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"crucible/checkpoint/criu"
@@ -19,7 +20,7 @@ import (
 // app is what all commands share.
 type app struct {
 	stdin, stdout, stderr *os.File
-	signals               func() // stops turning signals into a cancelled context
+	interrupts            *interrupts
 
 	rootDir  string
 	criuPath string
@@ -40,6 +41,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	c, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.json {
+		a.json = wantsJSON(root, args)
+	}
 	return a.report(ctx, c, err)
 }
 
@@ -54,6 +58,11 @@ directory, and restores it into fresh namespaces.
   crucible checkpoint web
   crucible restore web
 
+With --json a command prints data: an object, or a list where there may be many;
+logs prints an object for each line. Commands that change containers print what
+list prints of them, and "deleted" as the status of one that is gone. An error is
+an object on standard error: error, hint, log and exitCode.
+
 Exit status: 0 success, 1 failure, 2 wrong usage, 3 no such container or image,
 4 wrong state, 5 name, address or port taken, 6 unusable image, 7 CRIU or a
 kernel feature missing, 8 not permitted, 130 interrupted; 126 a program cannot
@@ -64,7 +73,7 @@ of crucible.`,
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true, // see similar
-		CompletionOptions:  cobra.CompletionOptions{HiddenDefaultCmd: true},
+		CompletionOptions:  cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	flags := root.PersistentFlags()
@@ -76,12 +85,15 @@ of crucible.`,
 		&cobra.Group{ID: groupRun, Title: "Run containers:"},
 		&cobra.Group{ID: groupLook, Title: "Look at containers:"},
 		&cobra.Group{ID: groupCR, Title: "Checkpoint and restore:"},
-		&cobra.Group{ID: groupOther, Title: "The host:"},
+		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	root.SetHelpCommand(newHelpCommand(root))
 	root.SetHelpCommandGroupID(groupOther)
-	root.SetCompletionCommandGroupID(groupOther)
+	root.SetUsageFunc(printUsage)
 	a.addCommands(root, args)
+	if completing(args) {
+		completeFlags(root)
+	}
 	return root
 }
 
@@ -100,7 +112,7 @@ func (a *app) addCommands(root *cobra.Command, args []string) {
 		{groupRun, []verb{{"run", newRunCommand}, {"create", newCreateCommand}, {"start", newStartCommand}, {"exec", newExecCommand}, {"attach", newAttachCommand}, {"freeze", newFreezeCommand}, {"thaw", newThawCommand}, {"kill", newKillCommand}, {"stop", newStopCommand}, {"wait", newWaitCommand}, {"update", newUpdateCommand}, {"delete", newDeleteCommand}}},
 		{groupLook, []verb{{"list", newListCommand}, {"info", newInfoCommand}, {"ps", newPsCommand}, {"stats", newStatsCommand}, {"logs", newLogsCommand}}},
 		{groupCR, []verb{{"checkpoint", newCheckpointCommand}, {"restore", newRestoreCommand}, {"image", newImageCommand}}},
-		{groupOther, []verb{{"doctor", newDoctorCommand}}},
+		{groupOther, []verb{{"doctor", newDoctorCommand}, {"completion", func(*app) *cobra.Command { return newCompletionCommand(root) }}}},
 	}
 	for _, only := range []bool{true, false} {
 		for _, g := range groups {
@@ -163,42 +175,81 @@ func (a *app) print(asJSON bool, value any, text func() error) error {
 }
 
 // jsonFlag gives a command --json.
-func (a *app) jsonFlag(c *cobra.Command) {
-	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+func (a *app) jsonFlag(c *cobra.Command) { a.jsonFlagFor(c, "print JSON") }
+
+// jsonFlagFor is for a command whose output is not all ours.
+func (a *app) jsonFlagFor(c *cobra.Command, what string) {
+	c.Flags().BoolVar(&a.json, "json", false, what)
+}
+
+// wantsJSON tells whether a command line that cannot be parsed asks for JSON,
+// before or behind what is wrong with it.
+func wantsJSON(root *cobra.Command, args []string) bool {
+	c, rest, _ := root.Find(args)
+	flags := c.Flags()
+	if flags.Lookup("json") == nil { // what has nothing to print fails all the same
+		flags.Bool("json", false, "")
+	}
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	yes := false
+	_ = flags.ParseAll(rest, func(f *pflag.Flag, value string) error {
+		if f.Name == "json" {
+			yes, _ = strconv.ParseBool(value)
+		}
+		return nil
+	})
+	return yes
 }
 
 func (a *app) interactive() bool { return term.IsTerminal(int(a.stdin.Fd())) }
 
-// containerNames completes the names of containers, for all arguments or the first only.
-func (a *app) containerNames(many bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 && !many {
-			return nil, cobra.ShellCompDirectiveDefault
-		}
-		all, _ := a.root().List()
-		var names []string
-		for _, c := range all {
-			if strings.HasPrefix(c.Name, prefix) {
-				names = append(names, c.Name)
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+// change runs a function for one container and prints what has become of it.
+func (a *app) change(ctx context.Context, name string, do func(*container.Container) error) error {
+	c, err := a.open(ctx, name)
+	if err != nil {
+		return err
 	}
+	if err := do(c); err != nil {
+		return err
+	}
+	return a.printChanged(c)
 }
 
-// each runs a function for all names and goes on after a failure.
+// printChanged prints a container's name, or its row as JSON.
+func (a *app) printChanged(c *container.Container) error {
+	if !a.json {
+		_, err := fmt.Fprintln(a.stdout, c.Name)
+		return err
+	}
+	r, err := rowAfter(c)
+	if err != nil {
+		return err
+	}
+	return a.print(true, r, nil)
+}
+
+// each runs a function for all names and goes on after a failure. It prints
+// the names of those that it did not fail for, or a list of their rows.
 func (a *app) each(ctx context.Context, names []string, do func(*container.Container) error) error {
 	var errs []error
+	rows := []row{}
 	for _, name := range names {
 		c, err := a.open(ctx, name)
 		if err == nil {
 			err = do(c)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			errs = append(errs, err)
-		} else if !a.json {
+		case a.json:
+			r, err := rowAfter(c)
+			rows, errs = append(rows, r), append(errs, err)
+		default:
 			fmt.Fprintln(a.stdout, name)
 		}
+	}
+	if a.json {
+		errs = append(errs, a.print(true, rows, nil))
 	}
 	return errors.Join(errs...)
 }

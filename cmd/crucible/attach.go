@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"os/signal"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"crucible/container"
 )
@@ -11,11 +14,14 @@ import (
 func newAttachCommand(a *app) *cobra.Command {
 	var noInput bool
 	c := &cobra.Command{
-		Use:   "attach NAME",
+		Use:   "attach [flags] NAME",
 		Short: "Connect to a container's standard streams",
-		Long: `Connect to the standard streams, or the terminal, of a running container. The
-exit status is the container's. On a terminal Ctrl-P Ctrl-Q leaves it running.`,
-		Example:           "  crucible attach web",
+		Long: `Connect to the standard streams, or the terminal, of a running container. On a
+terminal Ctrl-P Ctrl-Q leaves it running.
+
+Exit status: that of the container's program, 0 after Ctrl-P Ctrl-Q, 125 crucible
+failed.`,
+		Example:           "  crucible attach web\n  crucible attach --no-stdin web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -29,14 +35,19 @@ exit status is the container's. On a terminal Ctrl-P Ctrl-Q leaves it running.`,
 			if _, err := box.Require("attach to", container.Created, container.Running, container.Frozen); err != nil {
 				return err
 			}
-			return a.attach(box, noInput)
+			return a.attach(c.Context(), box, noInput)
 		},
 	}
 	c.Flags().BoolVar(&noInput, "no-stdin", false, "send nothing")
+	a.jsonFlagFor(c, "print errors of crucible as JSON")
 	return c
 }
 
-func (a *app) attach(box *container.Container, noInput bool) error {
+func (a *app) attach(ctx context.Context, box *container.Container, noInput bool) error {
+	// Ctrl-C ends this command, not the container; our own end gives the
+	// terminal back.
+	open, stop := signal.NotifyContext(ctx, unix.SIGHUP)
+	defer stop()
 	s := container.Streams{Stdout: a.stdout, Stderr: a.stderr}
 	switch {
 	case noInput:
@@ -47,15 +58,18 @@ func (a *app) attach(box *container.Container, noInput bool) error {
 		s.Input = a.stdin
 	}
 	if box.State.Terminal && a.interactive() {
-		defer a.makeRaw()()
+		if !noInput {
+			defer a.makeRaw()()
+		}
 		s.Rows, s.Columns = a.terminalSize()
 		changes, stop := a.sizes()
 		defer stop()
 		s.Resized = changes
 	}
-	a.signals() // Ctrl-C ends this command, not the container
-	code, err := box.Attach(s)
+	code, err := box.Attach(open, s)
 	switch {
+	case open.Err() != nil && ctx.Err() == nil:
+		return &exitError{interrupted} // there is nobody to tell any more
 	case err != nil:
 		return err
 	case code == container.Detached:

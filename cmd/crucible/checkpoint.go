@@ -24,7 +24,7 @@ type checkpointOptions struct {
 func newCheckpointCommand(a *app) *cobra.Command {
 	var o checkpointOptions
 	c := &cobra.Command{
-		Use:   "checkpoint NAME",
+		Use:   "checkpoint [flags] NAME",
 		Short: "Write a container's state to a new image, and stop it",
 		Long: `Write a container's state to a new image directory, NAME@N in the store, and stop
 the container once the image is whole; with -R it goes on. If anything fails it
@@ -32,8 +32,10 @@ goes on in any case, and no part of an image stays behind.
 
 Open connections, file locks, deleted files and the like are found before the
 freeze and passed to CRIU, so the plain command is enough for most programs.
---dry-run shows what was found and what stands in the way; if anything does, its
-exit status is 1.`,
+--dry-run shows what was found and what stands in the way.
+
+Exit status: 0 success, 1 it failed, or something stands in the way, 3 no such
+container, 4 it is not running or frozen, 7 CRIU is missing or does not work here.`,
 		Example: `  crucible checkpoint web
   crucible checkpoint -R web
   crucible checkpoint --dry-run --json web`,
@@ -63,6 +65,9 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 	limit, err := parseSize(o.ghostLimit)
 	if err != nil || limit > 1<<32-1 {
 		return misuse("--ghost-limit: must be a size below 4g, not %q", o.ghostLimit)
+	}
+	if o.Timeout <= 0 {
+		return misuse("--timeout %s: must be longer than nothing", o.Timeout)
 	}
 	if err := needRoot("checkpoint a container"); err != nil {
 		return err

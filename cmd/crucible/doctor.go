@@ -56,7 +56,7 @@ type diagnosis struct {
 
 func (a *app) diagnose(ctx context.Context) diagnosis {
 	rows := a.criuRows(ctx)
-	rows = append(rows, host.Probe(ctx, host.Options{Root: a.rootDir})...)
+	rows = dropTold(append(rows, host.Probe(ctx, host.Options{Root: a.rootDir})...))
 	works := true
 	for _, row := range rows {
 		works = works && (!row.Required || row.State == host.Good)
@@ -92,7 +92,12 @@ func (a *app) criuRows(ctx context.Context) []host.Row {
 	default:
 		program = goodRow(program, fmt.Sprintf("%s in %s", version, found.Path))
 	}
-	return append([]host.Row{program, checkRow(ctx, works, found), cacheRow(found.Path, host.OnTmpfs)}, featureRows(ctx, found)...)
+	rows := []host.Row{program, cacheRow(found.Path, host.OnTmpfs)}
+	if !mayAsk() {
+		return append(rows, notAsked(works)...)
+	}
+	rows = append(rows, checkRow(ctx, works, found), lockRow(found.Locks(ctx)))
+	return append(rows, featureRows(ctx, found)...)
 }
 
 func goodRow(row host.Row, detail string) host.Row {
@@ -100,45 +105,19 @@ func goodRow(row host.Row, detail string) host.Row {
 	return row
 }
 
-// checkRow runs `criu check`. For a user without rights its no means nothing.
+// checkRow runs `criu check`.
 func checkRow(ctx context.Context, row host.Row, found *criu.CRIU) host.Row {
 	err := found.Check(ctx)
 	switch {
 	case err == nil:
 		return goodRow(row, "criu check: looks good")
-	case os.Geteuid() != 0 || ctx.Err() != nil:
+	case ctx.Err() != nil:
 		row.State = host.Unknown
 	default:
 		row.State = host.Missing
 	}
 	row.Detail = oneLine(err)
 	return row
-}
-
-// featureRows asks for each feature that CRIU has a name for; those that are
-// there share a row.
-func featureRows(ctx context.Context, found *criu.CRIU) []host.Row {
-	all := host.Row{Group: groupCRIU, Name: "features"}
-	features, err := found.Features(ctx)
-	if err != nil {
-		all.Detail = oneLine(err)
-		return []host.Row{all}
-	}
-	have := 0
-	var rows []host.Row
-	for _, feature := range features {
-		row := host.Row{Group: groupCRIU, Name: feature.Name, Detail: feature.Detail}
-		switch {
-		case feature.State == criu.Have:
-			have++
-			continue
-		case feature.State == criu.HaveNot && os.Geteuid() == 0:
-			row.State = host.Missing
-		}
-		rows = append(rows, row)
-	}
-	all.State, all.Detail = host.Good, fmt.Sprintf("%d of the %d that it can ask about", have, len(features))
-	return append([]host.Row{all}, rows...)
 }
 
 // cacheRow looks at the directory in which CRIU keeps what it knows of the

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"crucible/checkpoint/criu"
 	"crucible/container/host"
 	"crucible/container/testenv"
 )
@@ -87,6 +88,58 @@ func TestDiagnose(t *testing.T) {
 	d := a.diagnose(context.Background())
 	if !d.Works {
 		t.Error(d.text(false))
+	}
+	text := d.text(false)
+	for _, row := range d.Rows {
+		if row.Costs != "" && row.Remedy == "" || row.State != host.Good && (row.Costs == "" || row.Remedy == "") {
+			t.Errorf("no costs or no remedy: %+v", row)
+		}
+		for _, part := range []string{row.Name, row.Detail, row.Costs, row.Remedy} {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s/%s: the text lacks %q", row.Group, row.Name, part)
+			}
+		}
+	}
+}
+
+func TestLockRow(t *testing.T) {
+	for _, test := range []struct {
+		locks  []criu.Row
+		state  host.State
+		detail string
+	}{
+		{[]criu.Row{{Name: "nftables", State: criu.Have}, {Name: "iptables", State: criu.Have}, {Name: "skip", State: criu.Have}},
+			host.Good, "can be used: nftables, iptables, skip"},
+		{[]criu.Row{{Name: "nftables", State: criu.Have}, {Name: "iptables", State: criu.HaveNot, Detail: "no iptables-restore in $PATH"}, {Name: "skip", State: criu.Have}},
+			host.Good, "can be used: nftables, skip; cannot: iptables (no iptables-restore in $PATH)"},
+		{[]criu.Row{{Name: "nftables", State: criu.HaveNot, Detail: "none"}, {Name: "skip", State: criu.Have}},
+			host.Missing, "can be used: skip; cannot: nftables (none)"},
+		{[]criu.Row{{Name: "nftables", State: criu.Unknown, Detail: "killed"}}, host.Unknown, "can be used: -; cannot: nftables (killed)"},
+	} {
+		row := lockRow(test.locks)
+		if row.State != test.state || row.Detail != test.detail || (row.Costs == "") != (row.State == host.Good) {
+			t.Errorf("%+v: %+v", test.locks, row)
+		}
+	}
+}
+
+// A lack is told once: by CRIU's name for it only if no other row is about it.
+func TestDropTold(t *testing.T) {
+	names := func(rows []host.Row) (all string) {
+		for _, row := range dropTold(rows) {
+			all += " " + row.Name
+		}
+		return strings.TrimSpace(all)
+	}
+	feature := func(name string) host.Row { return host.Row{Group: groupCRIU, Name: name, State: host.Missing} }
+	rows := []host.Row{feature("mem_dirty_track"), feature("network_lock_nftables"), feature("apparmor_stacking"), feature("of tomorrow"),
+		{Group: "memory", Name: "soft-dirty", State: host.Missing}}
+	if got, want := names(rows), "apparmor_stacking of tomorrow soft-dirty"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	rows[4].State = host.Good
+	if got, want := names(rows), "mem_dirty_track apparmor_stacking of tomorrow soft-dirty"; got != want {
+		t.Errorf("where the two disagree: got %q, want %q", got, want)
 	}
 }
 

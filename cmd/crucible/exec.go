@@ -2,8 +2,6 @@ package main
 
 import (
 	"io"
-	"os"
-	"os/signal"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -22,11 +20,18 @@ func newExecCommand(a *app) *cobra.Command {
 		Use:   "exec [flags] NAME -- PROGRAM [ARGS...]",
 		Short: "Run a program in a running container",
 		Long: `Run a program in a running container, in all its namespaces and with its limits.
-The exit status is the program's. A container cannot be checkpointed while such
-a program runs in it.`,
-		Example:           "  crucible exec web -- ps ax\n  crucible exec -t -i web -- bash",
-		Args:              minArgs(2, "the name of a container, and a program"),
-		ValidArgsFunction: a.containerNames(false),
+A container cannot be checkpointed while such a program runs in it.
+
+Exit status: the program's, 125 crucible failed, 126 the program cannot be
+executed, 127 it does not exist in the container.`,
+		Example: "  crucible exec web -- ps ax\n  crucible exec -t -i web -- bash",
+		Args:    minArgs(2, "the name of a container, and a program"),
+		ValidArgsFunction: func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveDefault // a program
+			}
+			return a.containerNames(false)(c, args, prefix)
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := needRoot("execute a program in a container"); err != nil {
 				return err
@@ -41,10 +46,11 @@ a program runs in it.`,
 	}
 	f := c.Flags()
 	f.BoolVarP(&o.Terminal, "terminal", "t", false, "give it a terminal")
-	f.BoolVarP(&o.interactive, "interactive", "i", false, "send it our standard input")
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "give it our standard input")
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "set a variable: KEY=VALUE")
 	f.StringVarP(&o.Cwd, "workdir", "w", "", "working directory")
 	f.StringVarP(&o.User, "user", "u", "", "run as UID[:GID]")
+	a.jsonFlagFor(c, "print errors of crucible as JSON")
 	f.SetInterspersed(false)
 	return c
 }
@@ -58,12 +64,11 @@ func runExec(c *cobra.Command, a *app, box *container.Container, o *execOptions)
 		return err
 	}
 	defer x.Close()
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, forwarded()...)
-	defer signal.Stop(signals)
-	a.signals() // from now on the program decides what a signal means
+	signals := a.interrupts.take(forwarded()...) // from now on the program decides what a signal means
 	if o.Terminal && a.interactive() {
-		defer a.makeRaw()()
+		if o.interactive { // else the keys are ours, and Ctrl-C a signal
+			defer a.makeRaw()()
+		}
 		x.Resize(a.terminalSize())
 	}
 	go func() {
@@ -79,10 +84,15 @@ func runExec(c *cobra.Command, a *app, box *container.Container, o *execOptions)
 	if o.interactive {
 		input = a.stdin
 	}
-	x.Copy(input, a.stdout, a.stderr)
+	lost := x.Copy(input, a.stdout, a.stderr)
 	code, err := x.Wait()
-	if err == nil && code != 0 {
+	switch {
+	case err != nil:
+		return err
+	case lost != nil:
+		return lost
+	case code != 0:
 		return &exitError{code}
 	}
-	return err
+	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"crucible/checkpoint/criu"
 	"crucible/checkpoint/preflight"
 	"crucible/container"
+	"crucible/container/host"
 	"crucible/container/name"
 	"crucible/container/network"
 	"crucible/images"
@@ -75,7 +76,7 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 	}
 	f := explain(err)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		f = failure{Message: "interrupted", Code: 130}
+		f = failure{Message: "interrupted", Code: interrupted}
 	}
 	if f.Code == 2 && f.Hint == "" {
 		if c.Name() == "help" {
@@ -86,9 +87,14 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 	if givesProgramStatus(c) && f.Code < crucibleFailed {
 		f.Code = crucibleFailed
 	}
+	a.printFailure(f)
+	return f.Code
+}
+
+func (a *app) printFailure(f failure) {
 	if a.json {
 		_ = json.NewEncoder(a.stderr).Encode(f)
-		return f.Code
+		return
 	}
 	fmt.Fprintln(a.stderr, "crucible:", f.Message)
 	if f.Hint != "" {
@@ -97,7 +103,6 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 	if f.Log != "" {
 		fmt.Fprintln(a.stderr, "log:", f.Log)
 	}
-	return f.Code
 }
 
 // similar asks whether another command was meant.
@@ -113,6 +118,10 @@ func similar(c *cobra.Command, err error) string {
 	}
 	return "did you mean `" + c.CommandPath() + " " + names[0] + "`? else "
 }
+
+// interrupted is the exit code of a command that a signal ended, the shell's
+// for SIGINT.
+const interrupted = 130
 
 // crucibleFailed is the exit code that tells our failure from a program's, the
 // same as that of env(1), timeout(1) and podman.
@@ -182,6 +191,11 @@ func explainContainer(err error, f *failure) bool {
 		f.Code, f.Hint = 4, stateHint(state)
 	case errors.As(err, &bundle):
 		f.Hint = bundleHint(bundle)
+	case errors.As(err, &start) && start.Hint != "":
+		f.Hint = start.Hint
+		if start.Kind == container.NotExecutable {
+			f.Code = 126
+		}
 	case errors.As(err, &start) && start.Kind == container.NotFound:
 		f.Code, f.Hint = 127, "the program must exist inside the container; its root filesystem and PATH decide"
 	case errors.As(err, &start) && start.Kind == container.NotExecutable:
@@ -205,6 +219,8 @@ func bundleHint(e *container.BundleError) string {
 
 func stateHint(e *container.StateError) string {
 	switch {
+	case e.Is == container.Starting:
+		return "another command is bringing it up right now: `crucible list` shows what becomes of it"
 	case e.Op == "delete":
 		return "`crucible delete -f " + e.Name + "` stops it first"
 	case e.Op == "restore":
@@ -251,12 +267,12 @@ type hinter interface{ Hint() string }
 func explainCRIU(err error, f *failure) bool {
 	var failed *criu.Error
 	var missing *criu.NotFound
-	var old *criu.TooOld
 	var broken *criu.NotWorking
+	var kernel *host.MissingError
 	var address *network.AddressInUse
 	var port *network.PortInUse
 	switch {
-	case errors.As(err, &missing), errors.As(err, &old), errors.As(err, &broken):
+	case errors.As(err, &missing), errors.As(err, &broken), errors.As(err, &kernel):
 		f.Code = 7
 	case errors.As(err, &failed):
 		f.Log = failed.LogPath

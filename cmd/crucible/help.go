@@ -10,9 +10,12 @@ import (
 // for a command that does not exist.
 func newHelpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
-		Use:     "help [COMMAND]",
-		Short:   "Show what a command does, and its flags",
-		Example: "  crucible help run\n  crucible help image list",
+		Use:   "help [COMMAND]",
+		Short: "Show what a command does, and its flags",
+		Long:  "Show what a command does, and its flags. `COMMAND --help` does the same.",
+
+		DisableFlagsInUseLine: true,
+		Example:               "  crucible help run\n  crucible help image list",
 		ValidArgsFunction: func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			c, _, err := root.Find(args)
 			if err != nil {

@@ -52,7 +52,7 @@ type imageRow struct {
 
 func newImageListCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:     "list [NAME]",
+		Use:     "list [flags] [NAME]",
 		Aliases: []string{"ls"},
 		Short:   "List the images of a container, or all",
 		Long: `List images, oldest first.
@@ -60,7 +60,7 @@ func newImageListCommand(a *app) *cobra.Command {
 Exit status: 0 success, 6 an image cannot be read; the others are listed.`,
 		Example:           "  crucible image list\n  crucible image list --json web",
 		Args:              maxArgs(1, "the name of a container, or none"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageOwners,
 		RunE: func(c *cobra.Command, args []string) error {
 			return runImageList(a, strings.Join(args, ""))
 		},
@@ -127,7 +127,7 @@ type verdict struct {
 
 func newImageVerifyCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "verify NAME[@N]...",
+		Use:   "verify [flags] NAME[@N]...",
 		Short: "Compare every file of an image with its digest",
 		Long: `Read every file of an image and compare it with the digest that the checkpoint
 wrote. Files that are missing, changed or added are named.
@@ -135,7 +135,7 @@ wrote. Files that are missing, changed or added are named.
 Exit status: 0 all images are intact, 3 no such image, 6 an image is damaged.`,
 		Example:           "  crucible image verify web@1 web@2",
 		Args:              minArgs(1, "the name of an image"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageNames(true),
 		RunE: func(c *cobra.Command, args []string) error {
 			return runImageVerify(c.Context(), a, args)
 		},
@@ -173,11 +173,11 @@ func verify(ctx context.Context, store images.Store, ref string) (*verdict, erro
 	if err != nil {
 		return nil, err
 	}
-	release, err := i.Hold()
+	hold, err := i.Hold()
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer hold.Close()
 	start := time.Now()
 	err = i.Verify(ctx, images.VerifyOptions{})
 	if err != nil && !errors.Is(err, images.Damaged) {
@@ -197,7 +197,7 @@ func verify(ctx context.Context, store images.Store, ref string) (*verdict, erro
 func newImageRemoveCommand(a *app) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
-		Use:     "rm NAME@N... | --all NAME...",
+		Use:     "rm [flags] NAME@N... | --all NAME...",
 		Aliases: []string{"remove"},
 		Short:   "Remove images",
 		Long: `Remove images. One that is being restored, or that another image builds on, stays.
@@ -205,48 +205,70 @@ func newImageRemoveCommand(a *app) *cobra.Command {
 Exit status: 0 success, 3 no such image, 6 an image is in use.`,
 		Example:           "  crucible image rm web@1 web@2\n  crucible image rm --all web",
 		Args:              minArgs(1, "the name of an image"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageNames(true),
 		RunE: func(c *cobra.Command, args []string) error {
 			return runImageRemove(c, a, args, all)
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "remove all images of the containers NAME")
+	a.jsonFlag(c)
 	return c
+}
+
+// removal is an image in the answer of `crucible image rm --json`.
+type removal struct {
+	Image  string `json:"image"`
+	Status string `json:"status"` // "removed"
 }
 
 func runImageRemove(c *cobra.Command, a *app, args []string, all bool) error {
 	store := a.images()
+	refs, err := toRemove(store, args, all)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	removed := []removal{}
+	for _, ref := range refs {
+		err := store.Remove(c.Context(), ref)
+		if err == nil {
+			removed = append(removed, removal{ref, "removed"})
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(a.print(a.json, removed, func() error {
+		for _, r := range removed {
+			fmt.Fprintln(a.stdout, r.Image)
+		}
+		return nil
+	}), errors.Join(errs...))
+}
+
+// toRemove are the images that arguments of `crucible image rm` name.
+func toRemove(store images.Store, args []string, all bool) ([]string, error) {
 	var refs []string
 	for _, arg := range args {
 		r, err := images.ParseRef(arg)
 		switch {
 		case err != nil:
-			return &usageError{err}
+			return nil, &usageError{err}
 		case all == (r.Number != 0):
-			return misuse("remove image %s: say which one, NAME@N, or --all NAME", arg)
+			return nil, misuse("remove image %s: say which one, NAME@N, or --all NAME", arg)
 		case !all:
 			refs = append(refs, arg)
 			continue
 		}
 		if _, err := store.Open(arg); errors.Is(err, images.NotFound) {
-			return err
+			return nil, err
 		}
 		numbers, err := store.Numbers(r.Name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		// The newest first: an image builds on older ones.
 		for n := len(numbers) - 1; n >= 0; n-- {
 			refs = append(refs, images.Ref{Name: r.Name, Number: numbers[n]}.String())
 		}
 	}
-	var errs []error
-	for _, ref := range refs {
-		err := store.Remove(c.Context(), ref)
-		if err == nil {
-			fmt.Fprintln(a.stdout, ref)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return refs, nil
 }

@@ -57,7 +57,7 @@ func crucible(t *testing.T, root string, args ...string) (stdout, stderr string,
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
-	a := &app{stdin: open("in"), stdout: open("out"), stderr: open("err"), signals: func() {}}
+	a := &app{stdin: open("in"), stdout: open("out"), stderr: open("err")}
 	code = a.run(context.Background(), append([]string{"--root", root}, args...))
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(dir, name))
@@ -105,7 +105,7 @@ func TestImageCommands(t *testing.T) {
 		{args: "rm web", code: 2, err: "say which one"},
 		{args: "rm --all web@1", code: 2, err: "say which one"},
 		{args: "rm web@7", code: 3, err: "the newest is web@2"},
-		{args: "rm db@1", out: []string{"db@1"}},
+		{args: "rm --json db@1", out: []string{`[`, `"image": "db@1"`, `"status": "removed"`}},
 		{args: "rm --all web", out: []string{"web@2", "web@1"}},
 		{args: "rm --all web", code: 3, err: "there is no image of that name"},
 		{args: "list", out: []string{"IMAGE"}},

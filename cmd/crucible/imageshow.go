@@ -21,7 +21,7 @@ import (
 
 func newImageShowCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "show NAME[@N]",
+		Use:   "show [flags] NAME[@N]",
 		Short: "Show what is in an image",
 		Long: `Show what is in an image: where it comes from, its processes, namespaces and
 mounts, what the container changed in its filesystem, and where the time of the
@@ -30,7 +30,7 @@ checkpoint went. --json has everything, also the digest of each file.
 Exit status: 0 success, 3 no such image, 6 the image cannot be read.`,
 		Example:           "  crucible image show web\n  crucible image show --json web@1",
 		Args:              exactArgs(1, "the name of an image"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageNames(false),
 		RunE: func(c *cobra.Command, args []string) error {
 			return runImageShow(c.Context(), a, args[0])
 		},

@@ -363,11 +363,50 @@ func TestInterruptRestore(t *testing.T) {
 					}
 					return len(rows) == 1
 				})
-				s.until("there are no tasks", func() bool { return tasks(s.name+"b") <= 0 })
+				s.until("there is no cgroup", func() bool { return tasks(s.name+"b") < 0 })
 				s.do("restore", "--name", s.name+"b", s.name)
 				s.do("exec", s.name+"b", "--", "true")
 				s.do("restore", s.name)
 			})
+		}
+	}
+}
+
+// CRIU is killed when the image is whole and the tasks are about to end: then
+// there is either an image and no container, or a container and no image.
+func TestKilledAfterCommit(t *testing.T) {
+	s := newStage(t)
+	image := filepath.Join(s.root, "images", s.name)
+	for range 12 {
+		s.do("run", "-d", "--name", s.name, "--", "sleep", "1000")
+		c := s.start("checkpoint", s.name)
+		var pid int
+		for deadline := time.Now().Add(patience); ; {
+			if pid == 0 {
+				pid = below(c.Process.Pid, "swrk")
+			}
+			if _, err := os.Stat(image); err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("there is no image")
+			}
+		}
+		if pid != 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		code := c.end(s)
+		status, images := s.status(s.name), s.do("image", "list", "--json")
+		switch {
+		case code == 0 && status == container.Stopped && images != "[]\n":
+			s.do("restore", s.name)
+		case code != 0 && status == container.Running && images == "[]\n":
+		default:
+			t.Errorf("exit status %d, the container is %s, images %s: %s", code, status, images, c.stderr.String())
+		}
+		s.do("delete", "-f", s.name)
+		if images != "[]\n" {
+			s.do("image", "rm", "--all", s.name)
 		}
 	}
 }

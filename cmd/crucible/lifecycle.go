@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,9 +16,13 @@ import (
 func newCreateCommand(a *app) *cobra.Command {
 	var o defineOptions
 	c := &cobra.Command{
-		Use:     "create [flags] -- PROGRAM [ARGS...]",
-		Short:   "Set up a container up to the start of its program",
-		Long:    "Set up a container with all its namespaces, mounts and limits, and stop just before\nits program starts. It takes the flags of run, and prints the name.",
+		Use:   "create [flags] -- PROGRAM [ARGS...]",
+		Short: "Set up a container up to the start of its program",
+		Long: `Set up a container with all its namespaces, mounts and limits, and stop just
+before its program starts. It takes the flags of run, and prints the name.
+
+Exit status: 0 success, 2 a flag or the bundle makes no sense, 5 the name, the
+address or a port is taken.`,
 		Example: "  crucible create --name web -- python3 -m http.server\n  crucible start web",
 		RunE: func(c *cobra.Command, args []string) error {
 			spec, create, err := o.define(c, args)
@@ -38,20 +43,23 @@ func newCreateCommand(a *app) *cobra.Command {
 				discard(box)
 				return err
 			}
-			fmt.Fprintln(a.stdout, box.Name)
-			return nil
+			return a.printChanged(box)
 		},
 	}
-	o.addFlags(c)
+	o.addFlags(a, c)
+	a.jsonFlag(c)
 	c.Flags().SetInterspersed(false)
 	return c
 }
 
 func newStartCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "start NAME...",
-		Short:             "Start a created or stopped container",
-		Long:              "Let the program of a created container start, or start that of a stopped one anew.",
+		Use:   "start [flags] NAME...",
+		Short: "Start a created or stopped container",
+		Long: `Let the program of a created container start, or start that of a stopped one anew.
+
+Exit status: 0 success, 3 no such container, 4 it runs already, 126 the program
+cannot be executed, 127 it does not exist in the container.`,
 		Example:           "  crucible start web",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
@@ -62,15 +70,20 @@ func newStartCommand(a *app) *cobra.Command {
 			return a.each(c.Context(), args, func(box *container.Container) error { return box.Start(c.Context()) })
 		},
 	}
+	a.jsonFlag(c)
 	return c
 }
 
 func newFreezeCommand(a *app) *cobra.Command {
 	var deadline time.Duration
 	c := &cobra.Command{
-		Use:               "freeze NAME",
-		Short:             "Stop every task of a container by the freezer cgroup",
-		Long:              "Stop every task of a container by the freezer cgroup. Exit status 0 means that all\nof them have stopped; when they do not in time, all go on.",
+		Use:   "freeze [flags] NAME",
+		Short: "Stop every task of a container by the freezer cgroup",
+		Long: `Stop every task of a container by the freezer cgroup. When not all of them stop in
+time, all go on.
+
+Exit status: 0 all have stopped, 1 they did not in time, 3 no such container, 4 it
+is not running.`,
 		Example:           "  crucible freeze web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -86,10 +99,11 @@ func newFreezeCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(a.json, map[string]any{"name": box.Name, "nanoseconds": took.Nanoseconds()}, func() error {
-				_, err := fmt.Fprintf(a.stdout, "%s\n", box.Name)
-				return err
-			})
+			if !a.json {
+				return a.printChanged(box)
+			}
+			r, err := rowAfter(box)
+			return errors.Join(err, a.print(true, frozen{r, took.Nanoseconds()}, nil))
 		},
 	}
 	c.Flags().DurationVar(&deadline, "deadline", 10*time.Second, "give up after this time")
@@ -97,10 +111,17 @@ func newFreezeCommand(a *app) *cobra.Command {
 	return c
 }
 
+// frozen is what `crucible freeze --json` prints.
+type frozen struct {
+	row
+	Nanoseconds int64 `json:"nanoseconds"` // until the last task had stopped
+}
+
 func newThawCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:               "thaw NAME...",
+	c := &cobra.Command{
+		Use:               "thaw [flags] NAME...",
 		Short:             "Let a frozen container go on",
+		Long:              "Let a frozen container go on.\n\nExit status: 0 success, 3 no such container, 4 it is not frozen.",
 		Example:           "  crucible thaw web",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
@@ -111,15 +132,20 @@ func newThawCommand(a *app) *cobra.Command {
 			return a.each(c.Context(), args, func(box *container.Container) error { return box.Thaw(c.Context()) })
 		},
 	}
+	a.jsonFlag(c)
+	return c
 }
 
 func newKillCommand(a *app) *cobra.Command {
 	var all bool
 	var sig string
 	c := &cobra.Command{
-		Use:               "kill NAME...",
-		Short:             "Send a signal to a container",
-		Long:              "Send a signal to a container's first process, or with --all to every task of it.",
+		Use:   "kill [flags] NAME...",
+		Short: "Send a signal to a container",
+		Long: `Send a signal to a container's first process, or with --all to every process of
+it. A frozen container gets it when it goes on, but SIGKILL at once.
+
+Exit status: 0 success, 3 no such container, 4 it is stopped.`,
 		Example:           "  crucible kill web\n  crucible kill --signal HUP web",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
@@ -135,7 +161,8 @@ func newKillCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&sig, "signal", "s", "KILL", "the signal, by name or number")
-	c.Flags().BoolVarP(&all, "all", "a", false, "send it to every task")
+	c.Flags().BoolVarP(&all, "all", "a", false, "send it to every process")
+	a.jsonFlag(c)
 	return c
 }
 
@@ -143,22 +170,49 @@ func parseSignal(s string) (unix.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil && n > 0 && n < 65 {
 		return unix.Signal(n), nil
 	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
 	if n := unix.SignalNum(name); n != 0 {
 		return n, nil
 	}
-	return 0, fmt.Errorf("there is no signal %q", s)
+	if n := realTimeSignal(name); n != 0 {
+		return n, nil
+	}
+	return 0, fmt.Errorf("send signal %q: unknown, must be a name such as TERM or RTMIN+1, or a number from 1 to 64", s)
+}
+
+// realTimeSignal reads SIGRTMIN+N and SIGRTMAX-N; 0 is none. The C library
+// keeps the kernel's first two for itself (signal(7)).
+func realTimeSignal(name string) unix.Signal {
+	const least, most = 34, 64
+	base, rest := least, ""
+	switch {
+	case strings.HasPrefix(name, "SIGRTMIN"):
+		rest = strings.TrimPrefix(name, "SIGRTMIN")
+	case strings.HasPrefix(name, "SIGRTMAX"):
+		base, rest = most, strings.TrimPrefix(name, "SIGRTMAX")
+	default:
+		return 0
+	}
+	if rest == "" {
+		return unix.Signal(base)
+	}
+	n, err := strconv.Atoi(rest)
+	if err != nil || rest[0] != '+' && rest[0] != '-' || base+n < least || base+n > most {
+		return 0
+	}
+	return unix.Signal(base + n)
 }
 
 func newStopCommand(a *app) *cobra.Command {
 	var grace time.Duration
 	c := &cobra.Command{
-		Use:               "stop NAME...",
-		Short:             "Ask a container to end, and kill it when it does not",
-		Long:              "Send SIGTERM to a container's first process, and kill all of the container when it has\nnot ended after the grace period. A program that does not handle SIGTERM is killed at once.",
+		Use:   "stop [flags] NAME...",
+		Short: "Ask a container to end, and kill it when it does not",
+		Long: `Send SIGTERM to a container's first process, and kill all of the container when it
+has not ended after the grace period. A program that does not handle SIGTERM, and
+a frozen container, are killed at once. A stopped container stays as it is.
+
+Exit status: 0 it is stopped, 3 no such container.`,
 		Example:           "  crucible stop --grace 30s web",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
@@ -173,13 +227,18 @@ func newStopCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().DurationVar(&grace, "grace", 10*time.Second, "how long it may take to end by itself")
+	a.jsonFlag(c)
 	return c
 }
 
 func newWaitCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "wait NAME",
-		Short:             "Wait until a container has stopped and print its exit status",
+		Use:   "wait [flags] NAME",
+		Short: "Wait until a container has stopped and print its exit status",
+		Long: `Wait until a container has stopped and print the exit status of its program: 128+N
+after signal N, 255 if nobody could see it.
+
+Exit status: 0 it has stopped, 3 no such container.`,
 		Example:           "  crucible wait web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -205,10 +264,14 @@ func newWaitCommand(a *app) *cobra.Command {
 func newDeleteCommand(a *app) *cobra.Command {
 	var o container.DeleteOptions
 	c := &cobra.Command{
-		Use:               "delete NAME...",
-		Aliases:           []string{"rm"},
-		Short:             "Delete a container; its images stay",
-		Example:           "  crucible delete -f web",
+		Use:     "delete [flags] NAME...",
+		Aliases: []string{"rm"},
+		Short:   "Delete a container; its images stay",
+		Long: `Delete a stopped container: what it wrote, its log and its address. Its images
+stay. With --force it is stopped first.
+
+Exit status: 0 success, 3 no such container, 4 it is not stopped.`,
+		Example:           "  crucible delete web\n  crucible delete -f web db",
 		Args:              minArgs(1, "the names of containers"),
 		ValidArgsFunction: a.containerNames(true),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -219,5 +282,6 @@ func newDeleteCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVarP(&o.Force, "force", "f", false, "stop it first")
+	a.jsonFlag(c)
 	return c
 }

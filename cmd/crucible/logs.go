@@ -22,8 +22,11 @@ type logsOptions struct {
 func newLogsCommand(a *app) *cobra.Command {
 	var o logsOptions
 	c := &cobra.Command{
-		Use:               "logs NAME",
-		Short:             "Print what a container has written",
+		Use:   "logs [flags] NAME",
+		Short: "Print what a container has written",
+		Long: `Print what a container has written to its standard output and error, to ours.
+
+Exit status: 0 success, 3 no such container.`,
 		Example:           "  crucible logs -f --tail 10 web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -43,7 +46,7 @@ func newLogsCommand(a *app) *cobra.Command {
 }
 
 func runLogs(ctx context.Context, a *app, box *container.Container, o logsOptions) error {
-	f, err := os.Open(box.Log())
+	f, err := openLog(box, o.follow)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // nothing was ever written
 	}
@@ -77,6 +80,19 @@ func runLogs(ctx context.Context, a *app, box *container.Container, o logsOption
 		return nil
 	}
 	return box.FollowLog(ctx, f, func(l container.LogLine) error { return a.logLine(l, o) })
+}
+
+// openLog opens a container's log. Its monitor makes it with the first output;
+// who waits for that makes it before.
+func openLog(box *container.Container, follow bool) (*os.File, error) {
+	f, err := os.Open(box.Log())
+	if !follow || !errors.Is(err, os.ErrNotExist) {
+		return f, err
+	}
+	if status, statusErr := box.Status(); statusErr != nil || status == container.Stopped {
+		return nil, errors.Join(err, statusErr)
+	}
+	return os.OpenFile(box.Log(), os.O_RDONLY|os.O_CREATE, 0o600)
 }
 
 func (a *app) logLine(l container.LogLine, o logsOptions) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -13,7 +14,8 @@ import (
 	"crucible/container"
 )
 
-// row is a container in `crucible list`.
+// row is a container in `crucible list`, and with --json in the answer of every
+// command that changes one.
 type row struct {
 	Name       string           `json:"name"`
 	Status     container.Status `json:"status"`
@@ -21,9 +23,12 @@ type row struct {
 	ExitStatus *int             `json:"exitStatus,omitempty"`
 	Address    string           `json:"address,omitempty"`
 	Image      string           `json:"image,omitempty"`
-	Created    time.Time        `json:"created"`
-	Command    string           `json:"command"`
+	Created    time.Time        `json:"created,omitzero"`
+	Command    string           `json:"command,omitempty"`
 }
+
+// deleted is the status of a row whose container is no more.
+const deleted container.Status = "deleted"
 
 func newListCommand(a *app) *cobra.Command {
 	var quiet bool
@@ -31,9 +36,16 @@ func newListCommand(a *app) *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List the containers",
-		Example: "  crucible list --json",
+		Long: `List the containers: name, status and exit status, process, address, image,
+age and command.
+
+Exit status: 0 success, 1 a container cannot be read; the others are listed.`,
+		Example: "  crucible list\n  crucible list --json",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if os.Geteuid() == 0 {
+				_ = a.root().Sweep() // what cannot be removed is not what was asked for
+			}
 			all, err := a.root().List()
 			rows := []row{}
 			for _, box := range all {
@@ -41,7 +53,7 @@ func newListCommand(a *app) *cobra.Command {
 				if os.Geteuid() == 0 && errors.As(box.Recover(c.Context()), &gone) {
 					continue
 				}
-				r, rowErr := a.row(c, box)
+				r, rowErr := rowFor(box)
 				if rowErr != nil {
 					err = errors.Join(err, rowErr)
 					continue
@@ -49,10 +61,7 @@ func newListCommand(a *app) *cobra.Command {
 				rows = append(rows, r)
 			}
 			if quiet {
-				for _, r := range rows {
-					fmt.Fprintln(a.stdout, r.Name)
-				}
-				return err
+				return errors.Join(err, a.printNames(rows))
 			}
 			return errors.Join(err, a.print(a.json, rows, func() error { return a.listTable(rows) }))
 		},
@@ -62,7 +71,35 @@ func newListCommand(a *app) *cobra.Command {
 	return c
 }
 
-func (a *app) row(c *cobra.Command, box *container.Container) (row, error) {
+func (a *app) printNames(rows []row) error {
+	names := []string{}
+	for _, r := range rows {
+		names = append(names, r.Name)
+	}
+	return a.print(a.json, names, func() error {
+		for _, n := range names {
+			fmt.Fprintln(a.stdout, n)
+		}
+		return nil
+	})
+}
+
+// rowAfter is the row of a container that a command has just changed; that, or
+// its own end, may have been the end of it.
+func rowAfter(box *container.Container) (row, error) {
+	var gone *container.NotFoundError
+	fresh, err := box.Root.Open(box.Name)
+	r := row{}
+	if err == nil {
+		r, err = rowFor(fresh)
+	}
+	if errors.As(err, &gone) || errors.Is(err, fs.ErrNotExist) {
+		return row{Name: box.Name, Status: deleted}, nil
+	}
+	return r, err
+}
+
+func rowFor(box *container.Container) (row, error) {
 	status, err := box.Status()
 	if err != nil {
 		return row{}, err
@@ -132,9 +169,13 @@ func age(t time.Time) string {
 
 func newInfoCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "info NAME",
-		Short:             "Show everything that is known of a container",
-		Example:           "  crucible info --json web",
+		Use:   "info [flags] NAME",
+		Short: "Show everything that is known of a container",
+		Long: `Show what is known of a container. --json has everything, also the bundle that it
+was made from.
+
+Exit status: 0 success, 3 no such container.`,
+		Example:           "  crucible info web\n  crucible info --json web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
 		RunE: func(c *cobra.Command, args []string) error {

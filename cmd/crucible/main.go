@@ -10,9 +10,6 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-
-	"golang.org/x/sys/unix"
 
 	"crucible/container"
 	"crucible/restore"
@@ -27,7 +24,7 @@ func main() {
 	container.MaybeInit()
 	container.MaybeMonitor(map[string]container.Job{restore.JobName: restore.Job}, explainRemotely)
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, signals: stop}
+	ctx, interrupts := catchInterrupts(context.Background())
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, interrupts: interrupts}
 	os.Exit(a.run(ctx, os.Args[1:]))
 }

@@ -30,8 +30,11 @@ type task struct {
 
 func newPsCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "ps NAME",
-		Short:             "List the processes of a container",
+		Use:   "ps [flags] NAME",
+		Short: "List the processes of a container",
+		Long: `List the processes of a container, with their numbers inside of it and on the host.
+
+Exit status: 0 success, 3 no such container, 4 it is stopped.`,
 		Example:           "  crucible ps web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -112,8 +115,12 @@ func (a *app) psTable(tasks []task) error {
 
 func newStatsCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "stats [NAME...]",
-		Short:             "Show what containers use: processor time, memory, tasks",
+		Use:   "stats [flags] [NAME...]",
+		Short: "Show what containers use: processor time, memory, tasks",
+		Long: `Show what containers use, those that are named or all that are not stopped:
+processor time, memory now and at most, tasks.
+
+Exit status: 0 success, 3 no such container, 4 one that is named is stopped.`,
 		Example:           "  crucible stats web\n  crucible stats --json",
 		ValidArgsFunction: a.containerNames(true),
 		RunE:              func(c *cobra.Command, args []string) error { return runStats(c, a, args) },
@@ -167,8 +174,12 @@ func newUpdateCommand(a *app) *cobra.Command {
 	var memory string
 	var o container.RunOptions
 	c := &cobra.Command{
-		Use:               "update [flags] NAME",
-		Short:             "Change a container's limits",
+		Use:   "update [flags] NAME",
+		Short: "Change a container's limits",
+		Long: `Change a container's limits, at once and without a restart. What is not named
+stays as it is.
+
+Exit status: 0 success, 3 no such container, 4 it is stopped.`,
 		Example:           "  crucible update --memory 512m --cpus 1.5 web",
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -187,13 +198,14 @@ func newUpdateCommand(a *app) *cobra.Command {
 			if err := needRoot("update a container"); err != nil {
 				return err
 			}
-			return a.each(c.Context(), args, func(box *container.Container) error { return box.SetLimits(c.Context(), new) })
+			return a.change(c.Context(), args[0], func(box *container.Container) error { return box.SetLimits(c.Context(), new) })
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&memory, "memory", "", "limit of memory, in bytes or with k, m, g; 0 for none")
 	f.Float64Var(&o.CPUs, "cpus", 0, "limit of processor time, in processors; 0 for none")
 	f.Int64Var(&o.Pids, "pids", 0, "limit of tasks; 0 for none")
+	a.jsonFlag(c)
 	return c
 }
 

@@ -23,7 +23,7 @@ type restoreOptions struct {
 func newRestoreCommand(a *app) *cobra.Command {
 	var o restoreOptions
 	c := &cobra.Command{
-		Use:   "restore NAME[@N]",
+		Use:   "restore [flags] NAME[@N]",
 		Short: "Start a container from an image, in fresh namespaces",
 		Long: `Start a container from an image: the newest of NAME, or NAME@N. It comes back
 under its own name, or with --name as a clone with another name and address
@@ -34,19 +34,23 @@ back with it, and so do its TCP connections if it keeps its address.
 
 A damaged image is not restored: all of it is checked before any task runs. With
 --lazy the tasks run first and the memory is checked while it is loaded; if it
-turns out to be damaged the container is ended.`,
+turns out to be damaged the container is ended.
+
+Exit status: 0 success, 1 it failed, 3 no such image, 4 the container is not
+stopped, 5 the address or a port is taken, 6 the image cannot be used, 7 CRIU is
+missing or does not work here.`,
 		Example: `  crucible restore web
   crucible restore --name twin --ip 10.77.0.9 web@2
   crucible restore --count 10 --name copy web
   crucible restore --lazy web`,
 		Args:              exactArgs(1, "an image: NAME or NAME@N"),
-		ValidArgsFunction: a.imageNames,
+		ValidArgsFunction: a.imageNames(false),
 		RunE:              func(c *cobra.Command, args []string) error { return runRestore(c, a, &o, args[0]) },
 	}
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "name of the restored container (default: the image's)")
 	f.StringVar(&o.Address, "ip", "", "address on the bridge: A.B.C.D[/N]")
-	f.StringArrayVarP(&o.publish, "publish", "p", nil, "for a clone: forward a port of the host: [ADDRESS:]PORT:PORT[/udp]")
+	f.StringArrayVarP(&o.publish, "publish", "p", nil, "forward a port of the host: [ADDRESS:]PORT:PORT[/udp] (default: the image's, unless it is a clone)")
 	f.IntVar(&o.count, "count", 0, "make this many clones: NAME-1, NAME-2, ...")
 	f.IntVar(&o.parallel, "parallel", runtime.NumCPU(), "how many clones to make at the same time")
 	f.BoolVar(&o.Lazy, "lazy", false, "let it run before its memory is loaded (userfaultfd)")
@@ -122,19 +126,4 @@ func (a *app) printRestored(results []*restore.Result, many bool) error {
 		}
 		return nil
 	})
-}
-
-// imageNames completes the names of images.
-func (a *app) imageNames(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names, _ := a.images().Names()
-	var out []string
-	for _, n := range names {
-		if strings.HasPrefix(n, prefix) {
-			out = append(out, n)
-		}
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
 }

@@ -4,13 +4,16 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"crucible/container"
 	"crucible/container/confine/seccomp"
@@ -33,7 +36,7 @@ type defineOptions struct {
 	explain     bool
 }
 
-func (o *defineOptions) addFlags(c *cobra.Command) {
+func (o *defineOptions) addFlags(a *app, c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.name, "name", "", "name of the container (default: a random one)")
 	f.StringVar(&o.bundle, "bundle", "", "run the OCI bundle in this directory; no other flag may change it")
@@ -48,9 +51,9 @@ func (o *defineOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.Hostname, "hostname", "", "host name (default: the container's name)")
 	f.StringArrayVarP(&o.Volumes, "volume", "v", nil, "show a file or directory of the host: SOURCE:TARGET[:ro]")
 	f.StringArrayVar(&o.Tmpfs, "tmpfs", nil, "mount a tmpfs: TARGET[:OPTIONS]")
-	f.StringArrayVar(&o.Devices, "device", nil, "give it a device node of the host")
-	f.StringVar(&o.net, "net", "none", "network: none, host, or bridge[=NAME]")
-	f.StringVar(&o.address, "ip", "", "address on the bridge: A.B.C.D[/N] (default: a free one)")
+	f.StringArrayVar(&o.Devices, "device", nil, "give it a device of the host: no other than the usual ones (null, tty, ...) can be opened")
+	f.StringVar(&o.net, "net", "none", "network: none, host, or bridge[=NAME]; a bridge that does not exist is made")
+	f.StringVar(&o.address, "ip", "", "address on the bridge: A.B.C.D[/N] (default: a free one); the first one's /N is the bridge's")
 	f.StringArrayVarP(&o.publish, "publish", "p", nil, "forward a port of the host: [ADDRESS:]PORT:PORT[/udp]")
 	f.StringVar(&o.memory, "memory", "", "limit of memory, in bytes or with k, m, g")
 	f.Float64Var(&o.CPUs, "cpus", 0, "limit of processor time, in processors")
@@ -65,6 +68,22 @@ func (o *defineOptions) addFlags(c *cobra.Command) {
 	f.BoolVar(&o.CgroupNS, "cgroupns", false, "give it a cgroup namespace")
 	f.StringArrayVar(&o.TimeOffsets, "time-offset", nil, "time namespace: monotonic=SECONDS or boottime=SECONDS")
 	f.BoolVar(&o.explain, "explain", false, "print what would be done, and do nothing")
+	_ = c.RegisterFlagCompletionFunc("net", a.networkNames) // fails only for a flag that is not there
+}
+
+// networkNames completes --net: the modes, and the bridges of containers.
+func (a *app) networkNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	names := []string{
+		cobra.CompletionWithDesc("none", "a loopback and nothing else"), cobra.CompletionWithDesc("host", "the host's own network"),
+		cobra.CompletionWithDesc("bridge", "a bridge of this state root"),
+	}
+	all, _ := a.root().List() // what cannot be read is not offered
+	for _, box := range all {
+		if b := box.State.Net.Bridge; b != "" && !slices.Contains(names, "bridge="+b) {
+			names = append(names, "bridge="+b)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // define makes the bundle and the create options from the flags.
@@ -82,6 +101,9 @@ func (o *defineOptions) define(c *cobra.Command, args []string) (*specs.Spec, co
 	}
 	if o.bundle != "" {
 		spec, err := o.loadBundle(c, args)
+		if err == nil {
+			err = fitNetwork(c, spec, &create.Net)
+		}
 		return spec, create, err
 	}
 	if len(args) == 0 {
@@ -114,6 +136,21 @@ func (o *defineOptions) loadBundle(c *cobra.Command, args []string) (*specs.Spec
 	return container.LoadBundle(o.bundle)
 }
 
+// fitNetwork compares --net with the bundle: whether a container shares the
+// host's network is the bundle's to say.
+func fitNetwork(c *cobra.Command, spec *specs.Spec, net *network.Config) error {
+	own := slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	switch {
+	case own && net.Mode == network.ModeHost:
+		return misuse("--net host: the bundle has a network namespace in linux.namespaces: take it out of its config.json, or use --net none or bridge")
+	case !own && net.Mode != network.ModeHost && c.Flags().Changed("net"):
+		return misuse(`--net %s: the bundle has no network namespace in linux.namespaces: add {"type": "network"} to its config.json, or use --net host`, net.Mode)
+	case !own:
+		net.Mode = network.ModeHost
+	}
+	return nil
+}
+
 func loadSeccomp(path string) (*specs.LinuxSeccomp, error) {
 	if path == "" {
 		return nil, nil
@@ -123,7 +160,7 @@ func loadSeccomp(path string) (*specs.LinuxSeccomp, error) {
 		return nil, misuse("seccomp profile: %w", err)
 	}
 	var s specs.LinuxSeccomp
-	if err := json.Unmarshal(data, &s); err != nil {
+	if err := container.Decode(data, &s); err != nil {
 		return nil, misuse("seccomp profile %s: is not in the form of OCI, in JSON: %w", path, err)
 	}
 	if _, err := seccomp.Compile(&s); err != nil {
@@ -151,17 +188,20 @@ func newRunCommand(a *app) *cobra.Command {
 		Long: `Run a program in a new container: any program of the host, isolated, or one of
 another root filesystem. What it writes goes to a private layer.
 
-In the foreground the exit status is the program's; 125, 126 and 127 mean that
-it could not be started. With -d the name is printed and the program goes on in
-the background; see logs, attach, wait, stop.`,
+With -d the name is printed and the program goes on in the background; see logs,
+attach, wait, stop.
+
+Exit status: the program's, 125 crucible failed, 126 the program cannot be
+executed, 127 it does not exist in the container; with -d 0 if it was started.`,
 		Example: `  crucible run -- echo hello
   crucible run --name web -d --net bridge -p 8080:80 -- python3 -m http.server 80
   crucible run -t -i -- bash
   crucible run --bundle ./mybundle`,
 		RunE: func(c *cobra.Command, args []string) error { return runRun(c, a, &o, args) },
 	}
-	o.addFlags(c)
+	o.addFlags(a, c)
 	c.Flags().BoolVarP(&o.detach, "detach", "d", false, "leave it in the background and print its name")
+	a.jsonFlagFor(c, "print JSON in place of the name, and errors of crucible as JSON")
 	c.Flags().SetInterspersed(false)
 	return c
 }
@@ -191,12 +231,13 @@ func runRun(c *cobra.Command, a *app, o *runOptions, args []string) error {
 		discard(box)
 		return err
 	}
-	fmt.Fprintln(a.stdout, box.Name)
-	return nil
+	return a.printChanged(box)
 }
 
 // runForeground runs the container as our child.
 func runForeground(ctx context.Context, a *app, box *container.Container, o *runOptions) error {
+	// We would die of it and leave the container alone: its monitor ends it.
+	signal.Ignore(unix.SIGPIPE)
 	output := container.Output{Stdout: a.stdout, Stderr: a.stderr, Input: o.interactive}
 	var restore func()
 	code, err := box.Run(ctx, output, func(m *container.Monitor) {
@@ -209,8 +250,14 @@ func runForeground(ctx context.Context, a *app, box *container.Container, o *run
 		discard(box)
 		return err
 	}
+	if code == 0 {
+		var lost *container.OutputError
+		if errors.As(err, &lost) {
+			return err
+		}
+	}
 	if err != nil {
-		fmt.Fprintln(a.stderr, "crucible:", oneLine(err))
+		a.printFailure(failure{Message: oneLine(err), Code: code})
 	}
 	if code != 0 {
 		return &exitError{code}
@@ -232,9 +279,11 @@ func printPlan(a *app, spec *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "# outside, in the monitor's mount namespace\n%s\n# inside, in the container's namespaces\n%s\n",
-		strings.Join(outside, "\n"), strings.Join(inside, "\n"))
-	return nil
+	return a.print(a.json, map[string][]string{"outside": outside, "inside": inside}, func() error {
+		_, err := fmt.Fprintf(a.stdout, "# outside, in the monitor's mount namespace\n%s\n# inside, in the container's namespaces\n%s\n",
+			strings.Join(outside, "\n"), strings.Join(inside, "\n"))
+		return err
+	})
 }
 
 // parseNetwork reads --net, --ip and --publish.

@@ -21,8 +21,8 @@ import (
 )
 
 // TestScripts runs testdata/*.txtar against the built program, each with a
-// state root of its own. See testdata/README for what the scripts can do
-// besides what testscript itself offers.
+// state root of its own. What the scripts can do besides what testscript itself
+// offers is in the functions below.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -67,6 +67,7 @@ func runScript(t *testing.T, file string) {
 				e.Setenv(v, testenv.Name(t))
 			}
 			e.Setenv("PORT", freePort(t))
+			e.Setenv("SETUP", setupScript(t))
 			// For scripts that fill a disk; nothing is there otherwise.
 			e.Defer(func() { _ = unix.Unmount(filepath.Join(root, "images"), unix.MNT_DETACH) })
 			e.Defer(func() {
@@ -82,6 +83,16 @@ func runScript(t *testing.T, file string) {
 			"spoil": func(ts *testscript.TestScript, _ bool, args []string) { scriptSpoil(ts, root, args) },
 		},
 	})
+}
+
+// setupScript is the path of scripts/setup, for a volume.
+func setupScript(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("../../scripts/setup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // binaryDir is a directory with the program under its own name, for everybody

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"os"
 	"os/signal"
 
@@ -23,7 +23,9 @@ func forwarded() []os.Signal {
 func (a *app) connect(m *container.Monitor, o *runOptions) (restore func()) {
 	restore = func() {}
 	if o.Terminal && a.interactive() {
-		restore = a.makeRaw()
+		if o.interactive { // else the keys are ours, and Ctrl-C a signal
+			restore = a.makeRaw()
+		}
 		m.Resize(a.terminalSize())
 	}
 	if o.interactive {
@@ -32,10 +34,8 @@ func (a *app) connect(m *container.Monitor, o *runOptions) (restore func()) {
 	// Not here: this goroutine is locked to the monitor's thread, which makes
 	// each of the many times that os/signal yields cost two thread switches.
 	go func() {
-		signals := make(chan os.Signal, 8)
-		signal.Notify(signals, forwarded()...)
-		a.signals() // from now on the container decides what a signal means
-		for s := range signals {
+		// From now on the container decides what a signal means.
+		for s := range a.interrupts.take(forwarded()...) {
 			a.forward(m, s.(unix.Signal), o.Terminal)
 		}
 	}()
@@ -112,21 +112,38 @@ func (a *app) sizes() (changes <-chan [2]uint16, stop func()) {
 	return out, func() { signal.Stop(signals); close(done) }
 }
 
-// detachReader passes input on until the keys Ctrl-P Ctrl-Q, as in podman and docker.
+// detachReader passes input on until the keys Ctrl-P Ctrl-Q, as in podman and
+// docker. A Ctrl-P is held back until the next key tells what it is.
 type detachReader struct {
 	in     *os.File
 	detach chan struct{}
-	armed  bool
+	held   bool
 }
 
+const ctrlP, ctrlQ = 0x10, 0x11
+
+// Read needs room for two bytes.
 func (r *detachReader) Read(p []byte) (int, error) {
-	n, err := r.in.Read(p)
-	for i, b := range p[:max(n, 0)] {
-		if r.armed && b == 0x11 {
-			close(r.detach)
-			return max(i-1, 0), fmt.Errorf("detached")
+	for {
+		n, err := r.in.Read(p[1:]) // the first place is for what was held back
+		out := p[:0]
+		for _, b := range p[1 : 1+max(n, 0)] {
+			switch {
+			case r.held && b == ctrlQ:
+				close(r.detach)
+				return len(out), errors.New("detached")
+			case r.held:
+				out = append(out, ctrlP)
+			}
+			if r.held = b == ctrlP; !r.held {
+				out = append(out, b)
+			}
 		}
-		r.armed = b == 0x10
+		if err != nil && r.held {
+			r.held, out = false, append(out, ctrlP)
+		}
+		if len(out) > 0 || err != nil {
+			return len(out), err
+		}
 	}
-	return n, err
 }

@@ -246,6 +246,10 @@ func (l Layout) Open(container string) (*Group, error) {
 	return g, nil
 }
 
+// Again opens the group once more: by an Update of another process it may have
+// joined hierarchies that this Group does not know.
+func (g *Group) Again() (*Group, error) { return g.layout.Open(g.name) }
+
 func b2i(b bool) int {
 	if b {
 		return 1
@@ -297,6 +301,31 @@ func (g *Group) list(file string) ([]int, error) {
 	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
+}
+
+// Nested tells which processes are in a group below this one, in any hierarchy,
+// and in which: its path from here.
+func (g *Group) Nested() (map[int]string, error) {
+	all := map[int]string{}
+	for _, l := range g.leaves {
+		var st unix.Stat_t
+		// kernfs counts a directory's directories: mostly there are none.
+		if unix.Stat(l.dir, &st) == nil && st.Nlink <= 2 {
+			continue
+		}
+		dirs, err := below(l.dir)
+		if err != nil {
+			return nil, fmt.Errorf("list the groups of cgroup %s: %w", g.name, err)
+		}
+		for _, dir := range dirs[1:] {
+			// A group that is gone again, or one for threads (cgroups(7)).
+			pids, _ := numbers(filepath.Join(l.dir, dir, "cgroup.procs"))
+			for _, pid := range pids {
+				all[pid] = dir
+			}
+		}
+	}
+	return all, nil
 }
 
 // DirFD opens the group's directory for clone3(2) with CLONE_INTO_CGROUP, which

@@ -136,6 +136,42 @@ func TestStartTheOnlyTask(t *testing.T) {
 	inside(t, g, cmd.Process.Pid)
 }
 
+// What enters the part that counts tasks last is not counted before, and its
+// other threads are not at all.
+func TestSplitTasks(t *testing.T) {
+	testenv.Root(t)
+	testenv.LeakCheck(t)
+	l, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := create(t, l, &specs.LinuxResources{Pids: limit(l, 1)})
+	rest, tasks, err := g.SplitTasks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tasks == nil {
+		if rest != g {
+			t.Error("there is nothing to enter last, and yet something was left out")
+		}
+		return
+	}
+	defer tasks.Close()
+	j := start(t, rest, "sleep") // a Go program
+	inside(t, rest, j.Process.Pid)
+	pids := filepath.Join(g.Paths()["pids"], "pids.current")
+	if now, err := os.ReadFile(pids); err != nil || string(now) != "0\n" {
+		t.Errorf("counted before: %s, %v", now, err)
+	}
+	if _, err := fmt.Fprint(tasks, j.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	inside(t, g, j.Process.Pid)
+	if now, err := os.ReadFile(pids); err != nil || string(now) != "1\n" {
+		t.Errorf("counted afterwards: %s, %v", now, err)
+	}
+}
+
 func TestAdd(t *testing.T) {
 	each(t, func(t *testing.T, l cgroup.Layout) {
 		g := create(t, l, nil)

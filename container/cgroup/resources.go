@@ -36,6 +36,32 @@ type resources struct {
 	err     error
 }
 
+// Check refuses, by the field, what a container on this machine would not get:
+// what no version of cgroups has, or not the one that the controller is in here.
+func Check(r *specs.LinuxResources) error {
+	if r == nil {
+		return nil
+	}
+	layout, err := Detect()
+	if err != nil {
+		return err
+	}
+	return check(r, layout.version)
+}
+
+func check(r *specs.LinuxResources, version func(string) int) error {
+	list, err := settings(r, version)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if version(s.controller) == 0 {
+			return fmt.Errorf("%s: no %s controller on this machine", s.field, s.controller)
+		}
+	}
+	return nil
+}
+
 // settings translates the resources of a bundle to files of the version of
 // cgroups that each controller is in. Numbers that may be -1 mean "no limit"
 // then; 0 means "not asked for", as with every other runtime, except where 0

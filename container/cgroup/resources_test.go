@@ -226,3 +226,22 @@ func TestWriteAbsentFiles(t *testing.T) {
 		t.Error("write made a file")
 	}
 }
+
+// Check names the field whose controller this machine does not have.
+func TestCheck(t *testing.T) {
+	none := func(string) int { return 0 }
+	for _, test := range []struct {
+		version   func(string) int
+		resources string
+		want      string
+	}{
+		{version(2), `{"pids": {"limit": 5}}`, ""},
+		{version(2), `{"memory": {"swappiness": 5}}`, "linux.resources.memory.swappiness: not supported by cgroup v2"},
+		{none, `{"pids": {"limit": 5}}`, "linux.resources.pids.limit: no pids controller on this machine"},
+	} {
+		err := check(resourcesOf(t, test.resources), test.version)
+		if (err != nil || test.want != "") && (err == nil || err.Error() != test.want) {
+			t.Errorf("%s: %v, want %s", test.resources, err, test.want)
+		}
+	}
+}

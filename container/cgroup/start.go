@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,27 @@ func (g *Group) Add(pid int) error {
 		}
 	}
 	return nil
+}
+
+// SplitTasks divides the group where v1 has a hierarchy that counts tasks and
+// does nothing else: rest is the group without it, for Start. A process with
+// several threads that is to execute a program with one can so enter it last,
+// when no thread of its own counts any more: the one that writes "0" to tasks.
+// Elsewhere rest is the group itself and tasks is nil.
+func (g *Group) SplitTasks() (rest *Group, tasks *os.File, err error) {
+	i := slices.IndexFunc(g.leaves, func(l leaf) bool {
+		return l.Version == 1 && len(l.Controllers) == 1 && l.has("pids")
+	})
+	if i < 0 {
+		return g, nil, nil
+	}
+	tasks, err = os.OpenFile(filepath.Join(g.leaves[i].dir, "tasks"), os.O_WRONLY, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("enter cgroup %s: %w", g.name, err)
+	}
+	split := *g
+	split.leaves = slices.Delete(slices.Clone(g.leaves), i, i+1)
+	return &split, tasks, nil
 }
 
 // Start calls clone, which starts a process and returns its pid, in such a way

@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moby/sys/capability would do the same work, but it builds its state at
-// package level, which every start of a container's init would pay for, and
-// it hides which of the five sets refused.
+// moby/sys/capability (v0.5.0) is small enough (0.15 MB, 8 µs at each start of a
+// container's init), but its Apply leaves the bounding set as it is, without a
+// word, to a caller that lacks CAP_SETPCAP, and its errors do not tell which of
+// the five sets was refused.
 
 // capSet is a set of capabilities, bit N standing for capability N.
 type capSet uint64
@@ -67,7 +68,7 @@ type capabilities struct {
 	bounding, effective, inheritable, permitted, ambient capSet
 }
 
-// parse reads the sets of a bundle. None at all means no capability, as in
+// parseCapabilities reads the sets of a bundle. None at all means no capability, as in
 // every other runtime.
 func parseCapabilities(spec *specs.LinuxCapabilities) (capabilities, error) {
 	var c capabilities
@@ -97,22 +98,6 @@ func parseCapabilities(spec *specs.LinuxCapabilities) (capabilities, error) {
 		return c, fmt.Errorf("ambient set: %v must be permitted and inheritable too", extra)
 	}
 	return c, nil
-}
-
-// CheckCapabilities says whether the calling thread could give these
-// capabilities: every name is known, and the thread has each of them. A
-// process in a user namespace of its own has more than its creator, so for a
-// container with one the question is only to be asked in its init.
-func CheckCapabilities(spec *specs.LinuxCapabilities) error {
-	want, err := parseCapabilities(spec)
-	if err != nil {
-		return fmt.Errorf("capabilities: %w", err)
-	}
-	have, err := currentCapabilities()
-	if err != nil {
-		return err
-	}
-	return want.availableIn(have)
 }
 
 func (c capabilities) availableIn(have capabilities) error {
@@ -150,8 +135,8 @@ func DefaultCapabilities() []string {
 	return names
 }
 
-// HasCapability says whether the calling thread has a capability in effect.
-func HasCapability(number int) bool {
+// hasCapability says whether the calling thread has a capability in effect.
+func hasCapability(number int) bool {
 	have, err := currentCapabilities()
 	return err == nil && have.effective.has(number)
 }

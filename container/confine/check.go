@@ -15,7 +15,7 @@ func Check(spec *specs.Spec) error {
 		if _, err := parseCapabilities(p.Capabilities); err != nil {
 			return fmt.Errorf("process.capabilities: %w", err)
 		}
-		if err := CheckRlimits(p.Rlimits); err != nil {
+		if err := checkRlimits(p.Rlimits); err != nil {
 			return fmt.Errorf("process.rlimits: %w", err)
 		}
 		if score := p.OOMScoreAdj; score != nil && (*score < -1000 || *score > 1000) {
@@ -35,7 +35,7 @@ func Check(spec *specs.Spec) error {
 		IPC: own(specs.IPCNamespace), Network: own(specs.NetworkNamespace),
 		User: own(specs.UserNamespace), UTS: own(specs.UTSNamespace),
 	}
-	if err := CheckSysctls(spec.Linux.Sysctl, private); err != nil {
+	if err := checkSysctls(spec.Linux.Sysctl, private); err != nil {
 		return fmt.Errorf("linux.sysctl: %w", err)
 	}
 	return nil

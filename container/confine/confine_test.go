@@ -42,7 +42,7 @@ func TestRlimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	tooHigh := "(the hard limit is " + limit(now.Max) + " now; raising it needs CAP_SYS_RESOURCE, which this process lacks)"
-	if HasCapability(unix.CAP_SYS_RESOURCE) {
+	if hasCapability(unix.CAP_SYS_RESOURCE) {
 		tooHigh = "(no more than the sysctl fs.nr_open allows)"
 	}
 	for name, tc := range map[string]struct {
@@ -90,7 +90,7 @@ func TestOOMScoreAdj(t *testing.T) {
 	}
 	_, err = run(help(t, "oom", []int{1001}, 0))
 	wantError(t, err, "oom_score_adj 1001: not between -1000 and 1000")
-	if !HasCapability(unix.CAP_SYS_RESOURCE) {
+	if !hasCapability(unix.CAP_SYS_RESOURCE) {
 		_, err = run(help(t, "oom", []int{-999}, 0))
 		wantError(t, err, "below the value it was started with needs CAP_SYS_RESOURCE")
 	}
@@ -131,7 +131,7 @@ func TestCheckSysctls(t *testing.T) {
 				// "////" is an interface called "....", which is odd and harmless.
 				tc.err = ""
 			}
-			wantError(t, CheckSysctls(map[string]string{name: "1"}, tc.private), tc.err)
+			wantError(t, checkSysctls(map[string]string{name: "1"}, tc.private), tc.err)
 		})
 	}
 }

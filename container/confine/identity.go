@@ -52,10 +52,19 @@ func (id Identity) Become() error {
 	return nil
 }
 
-// SetCredentials is Identity.Become for a caller that loads its filter itself,
-// before it, and sets no_new_privs after it.
-func SetCredentials(p *specs.Process) error {
-	return Identity{User: p.User, Capabilities: p.Capabilities}.Become()
+// Needs are the capabilities, a bit each, that Become and Exec need: those of
+// the program, and what the way there takes.
+func (id Identity) Needs() (uint64, error) {
+	want, err := parseCapabilities(id.Capabilities)
+	if err != nil {
+		return 0, fmt.Errorf("capabilities: %w", err)
+	}
+	needs := want.bounding | want.permitted | want.inheritable |
+		1<<unix.CAP_SETPCAP | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	if id.Filter != nil && !id.NoNewPrivileges {
+		needs |= 1 << unix.CAP_SYS_ADMIN
+	}
+	return uint64(needs), nil
 }
 
 // SetNoNewPrivileges keeps every later execve of this thread from giving more

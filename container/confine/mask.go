@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IsNull says whether an open file is the null device, whatever its name.
-func IsNull(f *os.File) error {
+// isNull says whether an open file is the null device, whatever its name.
+func isNull(f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("stat %s: %w", f.Name(), err)
@@ -47,7 +47,7 @@ func MaskPath(root *os.File, name string, empty *os.File) error {
 	// An image may put anything at this name, and would then have it mounted
 	// over, say, /proc/sys/kernel/core_pattern (CVE-2025-31133). What counts
 	// is what was opened, and what was opened is what gets mounted.
-	if err := IsNull(null); err != nil {
+	if err := isNull(null); err != nil {
 		return wrapPath("mask", name, err)
 	}
 	return wrapPath("mask", name, bind(null, target, 0, false))

@@ -20,7 +20,7 @@ func TestIsNull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantError(t, IsNull(f), want)
+		wantError(t, isNull(f), want)
 		f.Close()
 	}
 }

@@ -46,8 +46,8 @@ func rlimitNumber(name string) (int, bool) {
 	return 0, false
 }
 
-// CheckRlimits reads the limits of a bundle and says what is wrong with them.
-func CheckRlimits(limits []specs.POSIXRlimit) error {
+// checkRlimits reads the limits of a bundle and says what is wrong with them.
+func checkRlimits(limits []specs.POSIXRlimit) error {
 	seen := make(map[string]bool, len(limits))
 	for _, l := range limits {
 		if _, known := rlimitNumber(l.Type); !known {
@@ -65,32 +65,28 @@ func CheckRlimits(limits []specs.POSIXRlimit) error {
 	return nil
 }
 
-// SetRlimits sets limits of the calling process.
-func SetRlimits(limits []specs.POSIXRlimit) error { return SetRlimitsOf(0, limits) }
-
-// SetRlimitsOf sets limits of another process; pid 0 is the caller. Inside a
-// user namespace CAP_SYS_RESOURCE counts for nothing here: a container with
-// one can be given higher limits by its parent only.
-func SetRlimitsOf(pid int, limits []specs.POSIXRlimit) error {
-	if err := CheckRlimits(limits); err != nil {
+// SetRlimits sets limits of the calling process. Inside a user namespace
+// CAP_SYS_RESOURCE counts for nothing here.
+func SetRlimits(limits []specs.POSIXRlimit) error {
+	if err := checkRlimits(limits); err != nil {
 		return fmt.Errorf("rlimits: %w", err)
 	}
 	for _, l := range limits {
 		number, _ := rlimitNumber(l.Type)
-		err := unix.Prlimit(pid, number, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil)
+		err := unix.Prlimit(0, number, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil)
 		if err != nil {
-			return fmt.Errorf("rlimits: set %s to %s:%s: %w", l.Type, limit(l.Soft), limit(l.Hard), explainLimit(pid, number, l, err))
+			return fmt.Errorf("rlimits: set %s to %s:%s: %w", l.Type, limit(l.Soft), limit(l.Hard), explainLimit(number, l, err))
 		}
 	}
 	return nil
 }
 
-func explainLimit(pid, number int, want specs.POSIXRlimit, cause error) error {
+func explainLimit(number int, want specs.POSIXRlimit, cause error) error {
 	var now unix.Rlimit
-	if cause != unix.EPERM || unix.Prlimit(pid, number, nil, &now) != nil || want.Hard <= now.Max {
+	if cause != unix.EPERM || unix.Prlimit(0, number, nil, &now) != nil || want.Hard <= now.Max {
 		return cause
 	}
-	if HasCapability(unix.CAP_SYS_RESOURCE) {
+	if hasCapability(unix.CAP_SYS_RESOURCE) {
 		if number == unix.RLIMIT_NOFILE {
 			return fmt.Errorf("%w (no more than the sysctl fs.nr_open allows)", cause)
 		}

@@ -16,9 +16,9 @@ type Private struct {
 	IPC, Network, User, UTS bool
 }
 
-// CheckSysctls says whether each sysctl belongs to a private namespace. All
+// checkSysctls says whether each sysctl belongs to a private namespace. All
 // others are the host's, and a container does not write them.
-func CheckSysctls(values map[string]string, private Private) error {
+func checkSysctls(values map[string]string, private Private) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		parts, err := sysctlParts(name)
 		if err != nil {
@@ -80,14 +80,27 @@ func sysctlNamespace(parts []string, private Private) (namespace string, own boo
 	return "", false
 }
 
+// SplitSysctls parts those of a network namespace from all others.
+func SplitSysctls(values map[string]string) (network, others map[string]string) {
+	network, others = map[string]string{}, map[string]string{}
+	for name, value := range values {
+		into := others
+		if parts, err := sysctlParts(name); err == nil && parts[0] == "net" {
+			into = network
+		}
+		into[name] = value
+	}
+	return network, others
+}
+
 // WriteSysctls writes sysctls in the order of their names, from a thread in the
 // container's namespaces. It refuses those that belong to no namespace at all;
-// whether the namespace is the container's own only CheckSysctls can tell.
+// whether the namespace is the container's own only checkSysctls can tell.
 func WriteSysctls(values map[string]string) error {
 	if len(values) == 0 {
 		return nil
 	}
-	if err := CheckSysctls(values, Private{IPC: true, Network: true, User: true, UTS: true}); err != nil {
+	if err := checkSysctls(values, Private{IPC: true, Network: true, User: true, UTS: true}); err != nil {
 		return err
 	}
 	proc, err := OpenProc()

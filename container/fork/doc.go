@@ -9,7 +9,7 @@
 //		Exe:    sealed,                      // confine.SealedSelf
 //		Args:   []string{"crucible-init"},
 //		Files:  []*os.File{stdin, stdout, stderr, socket},
-//		Place:  func(pid int) error { return group.Add(pid) },
+//		Cgroup: dir,                         // of v2; nil where there is none
 //	})
 //	...
 //	state, err := process.Wait()                 // os.FindProcess(pid): it is our own child
@@ -28,12 +28,15 @@
 // child ours, so that wait4 gives its exit status. The scout closes all
 // descriptors but those that the program gets before it enters anything, and is
 // undumpable before there is a child, so that nobody inside can take host files
-// or memory from it (CVE-2016-9962). After the execve a process is dumpable again: what
-// is executed should say PR_SET_DUMPABLE at once if it runs with more
-// capabilities than the container has.
+// or memory from it (CVE-2016-9962). After the execve a process is dumpable
+// again: what is executed should say PR_SET_DUMPABLE at once if it runs with
+// more capabilities than the container has. Against a container that has
+// CAP_SYS_PTRACE nothing of that helps (__ptrace_may_access in kernel/ptrace.c
+// asks for it, and then for nothing else): give the child no more than it needs.
 //
 // It needs Linux 5.9 (setns with a pidfd, close_range).
 //
-// What it does not do: cgroups (Place is there for them), capabilities, limits
-// and system call filters, which are the business of what is executed.
+// What it does not do: cgroups of v1 (the child is born in those of the calling
+// thread), limits, system call filters and the program's own capabilities, which
+// are the business of what is executed.
 package fork

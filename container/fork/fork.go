@@ -29,10 +29,16 @@ type Options struct {
 	Exe  *os.File
 	Args []string
 	Env  []string
+	// Capabilities, a bit each, are all that the child has, at most. Zero:
+	// those that we have. Whoever may trace it inside has them, too.
+	Capabilities uint64
 	// Files become descriptors 0, 1, 2 and so on. No other is passed on.
 	Files []*os.File
-	// Place is called when the child exists, before it executes anything: to
-	// put it into its cgroups. Its error ends the child.
+	// Cgroup, if there is one, is the directory of the v2 cgroup in which scout
+	// and child are born. A kernel before Linux 5.7 cannot do it: ENOSYS or E2BIG.
+	Cgroup *os.File
+	// Place is called when the child exists, before it executes anything. Its
+	// error ends the child.
 	Place func(pid int) error
 }
 
@@ -161,7 +167,7 @@ func newScout(o *Options) (s *scout, ours *os.File, err error) {
 	if o.Exe == nil || len(o.Args) == 0 {
 		return nil, nil, errors.New("nothing to execute")
 	}
-	s = &scout{empty: new(byte)}
+	s = &scout{empty: new(byte), keep: o.Capabilities}
 	if s.argv, err = syscall.SlicePtrFromStrings(o.Args); err != nil {
 		return nil, nil, fmt.Errorf("arguments: %w", err)
 	}
@@ -184,6 +190,9 @@ func newScout(o *Options) (s *scout, ours *os.File, err error) {
 		}
 	}
 	s.limit = inheritedFileLimit()
+	if s.cgroup = o.Cgroup; s.cgroup != nil {
+		s.args = cloneArgs{flags: unix.CLONE_INTO_CGROUP, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(s.cgroup.Fd())}
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		s.close()

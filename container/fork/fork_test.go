@@ -76,6 +76,40 @@ func TestInto(t *testing.T) {
 	}
 }
 
+// Neither the child nor what it executes has more than it was to keep.
+func TestCapabilities(t *testing.T) {
+	testenv.Root(t)
+	const keep = 1<<unix.CAP_SETPCAP | 1<<unix.CAP_CHOWN | 1<<unix.CAP_BPF
+	for name, flags := range map[string]uintptr{"host's": everything, "user namespace": everything | unix.CLONE_NEWUSER} {
+		t.Run(name, func(t *testing.T) {
+			p, err := start(t, Options{Target: target(t, flags), Capabilities: keep, Exe: self(t), Args: []string{"a"},
+				Env: []string{helperEnv + "=report"}, Place: func(pid int) error {
+					checkCapabilities(t, pid, "before the execve", keep)
+					return nil
+				}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.report(t)
+			checkCapabilities(t, p.pid, "after it", keep)
+			p.end(t)
+		})
+	}
+}
+
+func checkCapabilities(t *testing.T, pid int, when string, want uint64) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []string{"CapPrm", "CapEff", "CapBnd"} {
+		if line := fmt.Sprintf("%s:\t%016x\n", set, want); !strings.Contains(string(status), line) {
+			t.Errorf("%s: no %q in\n%s", when, line, status)
+		}
+	}
+}
+
 // A network namespace that belongs to the host, around a user namespace: the
 // shape of every container here.
 func TestForeignNetwork(t *testing.T) {
@@ -192,6 +226,41 @@ func sameChildren(t testing.TB, before []string) {
 	t.Helper()
 	if after := children(t); !slices.Equal(before, after) {
 		t.Errorf("children %v before, %v after", before, after)
+	}
+}
+
+// Born in its cgroup, it need not be moved there, which takes the kernel long.
+func TestCgroup(t *testing.T) {
+	testenv.Root(t)
+	top := ""
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var fs unix.Statfs_t
+		if unix.Statfs(dir, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+			top = dir
+		}
+	}
+	if top == "" {
+		testenv.Skip(t, "no cgroup v2 is mounted")
+	}
+	dir := filepath.Join(top, testenv.Name(t))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(dir)
+	group, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	p, err := start(t, Options{Target: target(t, everything|unix.CLONE_NEWUSER), Exe: self(t), Args: []string{"a"},
+		Env: []string{helperEnv + "=report"}, Cgroup: group})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end(t)
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.pid))
+	if err != nil || !strings.Contains(string(data), "0::/"+filepath.Base(dir)+"\n") {
+		t.Errorf("%v: it is in\n%s", err, data)
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	stepGroups
 	stepGroup
 	stepUser
+	stepCapabilities
 	stepClone
 	stepExec
 )
@@ -40,6 +41,8 @@ func (s step) String() string {
 		return "set group id 0"
 	case stepUser:
 		return "set user id 0"
+	case stepCapabilities:
+		return "give up capabilities"
 	case stepClone:
 		return "clone"
 	case stepExec:
@@ -62,11 +65,21 @@ type scout struct {
 	argv, envv []*byte
 	empty      *byte // ""
 	limit      unix.Rlimit
+	keep       uint64 // capabilities; 0: all
+	capHeader  unix.CapUserHeader
+	caps       [2]unix.CapUserData
+	args       cloneArgs // of clone3, where there is a cgroup to be born in
 	message    message
 	release    [1]byte
 
-	files []*os.File // keeps the descriptors open
-	owned []*os.File // to be closed in the parent
+	cgroup *os.File
+	files  []*os.File // keeps the descriptors open
+	owned  []*os.File // to be closed in the parent
+}
+
+// cloneArgs is the kernel's struct clone_args (clone(2)).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
 // The three that package syscall itself uses around its fork. Go keeps them
@@ -90,7 +103,11 @@ func afterForkInChild()
 //go:norace
 func (s *scout) fork() (pid uintptr, errno syscall.Errno) {
 	beforeFork()
-	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if s.cgroup == nil {
+		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	} else {
+		pid, _, errno = syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&s.args)), unsafe.Sizeof(s.args), 0)
+	}
 	if errno != 0 || pid != 0 {
 		afterFork()
 		return pid, errno
@@ -123,6 +140,9 @@ func (s *scout) run() {
 	}
 	if s.flags&unix.CLONE_NEWUSER != 0 {
 		s.becomeRoot(socket)
+	}
+	if s.keep != 0 {
+		s.giveUp(socket)
 	}
 	// After the last change of credentials: each of them sets this to what the
 	// sysctl fs.suid_dumpable says.
@@ -198,6 +218,43 @@ func (s *scout) becomeRoot(socket int) {
 	if _, _, errno := syscall.RawSyscall(sysSetresuid, 0, 0, 0); errno != 0 {
 		s.fail(stepUser, errno, socket)
 	}
+}
+
+// giveUp leaves the capabilities that are to be kept. The execve of a root gives
+// back all that is in the bounding set.
+//
+//go:nosplit
+//go:norace
+func (s *scout) giveUp(socket int) {
+	for n := uintptr(0); n < 64; n++ {
+		has, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, n, 0, 0, 0, 0)
+		if errno != 0 {
+			break // EINVAL: the kernel knows no capability from here on
+		}
+		if has == 0 || s.keep>>n&1 != 0 {
+			continue
+		}
+		if _, _, errno = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0, 0); errno != 0 {
+			s.fail(stepCapabilities, errno, socket)
+		}
+	}
+	s.capHeader.Version = unix.LINUX_CAPABILITY_VERSION_3
+	if _, _, errno := syscall.RawSyscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&s.capHeader)), uintptr(unsafe.Pointer(&s.caps)), 0); errno != 0 {
+		s.fail(stepCapabilities, errno, socket)
+	}
+	s.lessen(&s.caps[0], uint32(s.keep))
+	s.lessen(&s.caps[1], uint32(s.keep>>32))
+	if _, _, errno := syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&s.capHeader)), uintptr(unsafe.Pointer(&s.caps)), 0); errno != 0 {
+		s.fail(stepCapabilities, errno, socket)
+	}
+}
+
+//go:nosplit
+//go:norace
+func (s *scout) lessen(word *unix.CapUserData, keep uint32) {
+	word.Permitted &= keep
+	word.Effective &= keep
+	word.Inheritable &= keep
 }
 
 //go:nosplit

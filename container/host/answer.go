@@ -3,6 +3,8 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"runtime"
 	"slices"
 
@@ -17,8 +19,14 @@ func missing(format string, args ...any) answer {
 	return answer{state: Missing, detail: fmt.Sprintf(format, args...)}
 }
 
+// unknown tells a user without rights where to find out, and not how to change
+// a kernel that may well be in order.
 func unknown(err error) answer {
-	return answer{state: Unknown, detail: err.Error()}
+	a := answer{state: Unknown, detail: err.Error()}
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		a.remedy = "run crucible doctor as root"
+	}
+	return a
 }
 
 // verdict turns the outcome of a try into an answer. Only the errors that the

@@ -13,7 +13,7 @@ import (
 func kernelProbes() []probe {
 	const group, config = "kernel", "build the kernel with CONFIG_CHECKPOINT_RESTORE=y"
 	return []probe{
-		{group, "checkpoint/restore", true, func() answer { return verdict(tryCheckpointRestore(), unix.EINVAL, unix.EPERM) },
+		{group, "checkpoint/restore", true, askCheckpointRestore,
 			"nothing can be restored", config},
 		{group, "kcmp", true, func() answer { return verdict(tryKcmp()) },
 			"what processes share cannot be seen", "build the kernel with CONFIG_KCMP=y"},
@@ -42,6 +42,29 @@ func tryCheckpointRestore() error {
 		return fmt.Errorf("prctl PR_SET_MM_MAP_SIZE: %w", err)
 	}
 	return nil
+}
+
+// MissingError: the kernel was built without something that everything depends on.
+type MissingError struct{ Config string }
+
+func (e *MissingError) Error() string { return "the kernel was built without " + e.Config }
+
+// Hint says what to do about it.
+func (e *MissingError) Hint() string {
+	return "boot a kernel that was built with " + e.Config + "=y; `crucible doctor` shows what else is missing"
+}
+
+// CheckpointRestore tells, in a microsecond, whether the kernel was
+// built for it. CRIU would fail somewhere else on each kernel that was not.
+func CheckpointRestore() error {
+	if askCheckpointRestore().state == Missing {
+		return &MissingError{"CONFIG_CHECKPOINT_RESTORE"}
+	}
+	return nil
+}
+
+func askCheckpointRestore() answer {
+	return verdict(tryCheckpointRestore(), unix.EINVAL, unix.EPERM)
 }
 
 func tryKcmp() error {

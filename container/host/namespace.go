@@ -42,7 +42,7 @@ func namespaceProbes() []probe {
 			}))
 		}, "a container has to do without some of them", "see the rows above"},
 		{group, "user, without rights", false, askUnprivileged,
-			"containers cannot be made by a user without rights; nothing here needs it", ""},
+			"containers cannot be made by a user without rights; nothing here needs it", "none needed; else sysctl user.max_user_namespaces=10000"},
 	}
 }
 

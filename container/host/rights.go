@@ -22,7 +22,7 @@ func rightsProbes() []probe {
 		{group, "cap_net_admin", true, capability(unix.CAP_NET_ADMIN),
 			"no network for containers; no TCP connection can be carried", "run as root; in a container: --privileged"},
 		{group, "cap_checkpoint_restore", false, capability(unix.CAP_CHECKPOINT_RESTORE),
-			"nothing, as long as cap_sys_admin is there", ""},
+			"nothing, as long as cap_sys_admin is there", "run as root; in a container: --privileged"},
 		{group, "cap_sys_resource", false, capability(unix.CAP_SYS_RESOURCE),
 			"a task whose uid is not 0 cannot be checkpointed unless it is in a user namespace; hard limits cannot be raised again",
 			"run containers as root, or in a user namespace"},

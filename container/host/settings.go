@@ -13,16 +13,20 @@ import (
 )
 
 func settingProbes() []probe {
-	const group = "settings"
+	const group, proc = "settings", "mount -t proc proc /proc"
 	return []probe{
 		{group, "ptrace", true, askYama,
 			"no task can be checkpointed", "kernel.yama.ptrace_scope = 3 holds until the next boot: set it to 0, 1 or 2 there"},
 		{group, "pipe size", false, askPipeSize,
 			"no lazy pages from another host", "sysctl fs.pipe-max-size=33554432"},
-		{group, "pids", false, func() answer { return askNumber("kernel/pid_max", "%d") }, "", ""},
-		{group, "connection tracking", false, askConntrack, "", ""},
-		{group, "io_uring", false, askIOUring, "", ""},
-		{group, "userfaultfd, without rights", false, askUnprivilegedUserfaultfd, "", ""},
+		{group, "pids", false, func() answer { return askNumber("kernel/pid_max", "%d") },
+			"it is not known how many processes there can be", proc},
+		{group, "connection tracking", false, askConntrack,
+			"it is not known what a container with network namespaces inside of its own costs", proc},
+		{group, "io_uring", false, askIOUring,
+			"a program that maps a ring cannot be checkpointed", "sysctl kernel.io_uring_disabled=2 keeps programs from it (for the whole host)"},
+		{group, "userfaultfd, without rights", false, askUnprivilegedUserfaultfd,
+			"a program that uses one cannot be checkpointed", "sysctl vm.unprivileged_userfaultfd=0"},
 	}
 }
 
@@ -110,9 +114,8 @@ func askIOUring() answer {
 	case unix.EPERM:
 		return good("switched off")
 	}
-	a := good("on")
-	a.costs = "a program that maps a ring cannot be checkpointed"
-	return a
+	return answer{state: Good, detail: "on", costs: "a program that maps a ring cannot be checkpointed",
+		remedy: "sysctl kernel.io_uring_disabled=2 keeps programs from it (for the whole host)"}
 }
 
 func askUnprivilegedUserfaultfd() answer {
@@ -125,7 +128,6 @@ func askUnprivilegedUserfaultfd() answer {
 	case value == "0":
 		return good("off")
 	}
-	a := good("on")
-	a.costs = "a program that uses one cannot be checkpointed"
-	return a
+	return answer{state: Good, detail: "on", costs: "a program that uses one cannot be checkpointed",
+		remedy: "sysctl vm.unprivileged_userfaultfd=0"}
 }

@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -190,6 +193,31 @@ func remount(mounted *os.File, flags uintptr) error {
 	const keep = unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC | unix.ST_RDONLY
 	if err := unix.Mount("", safepath.Path(mounted), "", flags|uintptr(fs.Flags)&keep|unix.MS_BIND|unix.MS_REMOUNT, ""); err != nil {
 		return fmt.Errorf("set %s: %w", strings.Join(flagNames(flags), ","), err)
+	}
+	return nil
+}
+
+// Detach takes away the mounts that a recursive bind has brought along at a
+// path below its source, and below that.
+func (m Mount) Detach(root *os.File, below string) error {
+	mounted, err := safepath.Open(root, m.Target)
+	if err != nil {
+		return err
+	}
+	defer mounted.Close()
+	top, err := os.Readlink(safepath.Path(mounted))
+	if err != nil {
+		return err
+	}
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(filepath.Join(top, below)))
+	if err != nil {
+		return fmt.Errorf("list mounts below %s: %w", m.Target, err)
+	}
+	// A mount comes after the one that it is in.
+	for _, i := range slices.Backward(infos) {
+		if err := unix.Unmount(i.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return &os.PathError{Op: "unmount", Path: i.Mountpoint, Err: err}
+		}
 	}
 	return nil
 }

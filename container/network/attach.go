@@ -34,9 +34,12 @@ type Options struct {
 	Like       *Saved
 	NewAddress bool
 
+	// Prefer is an address to have if it is free, where Config asks for none.
+	Prefer netip.Prefix
+
 	// OwnBridge and Subnet are for the bridge that crucible makes. Zero means
 	// crucible0 (for another state root: a name made from it) and the first of
-	// 10.77.0.0/16 and its like that overlaps no route of the host.
+	// 10.77.0.0/16 and its like that overlaps nothing of the host.
 	OwnBridge string
 	Subnet    netip.Prefix
 }
@@ -52,13 +55,14 @@ func (o Options) validate() error {
 }
 
 // An Attachment is what Attach made. As JSON it holds all that Detach,
-// Activate, Mute and Park need, in any process, also after a crash.
+// Activate and Park need, in any process, also after a crash.
 type Attachment struct {
 	Root    string `json:"root"`
 	Name    string `json:"name"`
 	Mode    Mode   `json:"mode"`
 	Bridge  string `json:"bridge,omitempty"`
-	Own     bool   `json:"own,omitempty"` // the bridge is crucible's
+	Own     bool   `json:"own,omitempty"`   // the bridge is crucible's
+	Named   bool   `json:"named,omitempty"` // and was asked for by its name
 	Publish []Port `json:"publish,omitempty"`
 
 	HostLink  string `json:"hostLink,omitempty"` // on the host, a port of the bridge
@@ -123,6 +127,7 @@ func (a *Attachment) attach(o Options, w wires, all *leases) (err error) {
 		return err
 	}
 	a.Bridge, a.Own, a.Changed, a.MTU, a.GatewayMAC = b.Name, b.Own, b.Changed, b.MTU, b.MAC
+	a.Named = b.Own && b.Name != o.ownBridge()
 	if err := a.lease(o, b, h, all); err != nil {
 		return err
 	}
@@ -173,7 +178,7 @@ func (a *Attachment) lease(o Options, b bridge, h *socket, all *leases) error {
 	alive := func(e lease) bool { return e.alive(h) }
 	if len(a.Publish) > 0 {
 		if !b.Own {
-			return fmt.Errorf("publish on bridge %s: only crucible's own bridge has published ports: leave the bridge's name out", b.Name)
+			return &PublishRefused{Bridge: b.Name, Owner: b.Owner}
 		}
 		if err := portsFree(a.Name, a.Publish, all, alive); err != nil {
 			return err
@@ -182,10 +187,10 @@ func (a *Attachment) lease(o Options, b bridge, h *socket, all *leases) error {
 	bits := b.Gateway.Bits()
 	switch {
 	case !want.IsValid() && !b.Own:
-		return &AddressNeeded{Bridge: b.Name}
+		return &AddressNeeded{Bridge: b.Name, Owner: b.Owner}
 	case !want.IsValid():
 		var err error
-		if e, err = all.choose(e, b.Gateway, alive); err != nil {
+		if e, err = o.freeAddress(e, b, all, alive); err != nil {
 			return err
 		}
 	default:
@@ -208,10 +213,22 @@ func (a *Attachment) lease(o Options, b bridge, h *socket, all *leases) error {
 	if a.Gateway = o.Config.Gateway; !a.Gateway.IsValid() && a.Address.Contains(b.Gateway.Addr()) {
 		a.Gateway = b.Gateway.Addr()
 	}
-	if a.Gateway != b.Gateway.Addr() {
+	if !a.Gateway.IsValid() || a.Gateway != b.Gateway.Addr() {
 		a.GatewayMAC = MAC{}
 	}
 	return nil
+}
+
+// freeAddress takes the preferred address, or any.
+func (o Options) freeAddress(e lease, b bridge, all *leases, alive func(lease) bool) (lease, error) {
+	if a := o.Prefer.Addr(); usable(a, b.Gateway) == nil {
+		e.Address = a
+		var used *AddressInUse
+		if err := all.take(e, alive); !errors.As(err, &used) {
+			return e, err
+		}
+	}
+	return all.choose(e, b.Gateway, alive)
 }
 
 // address gives eth0 its address, its default route, and the gateway's MAC. The
@@ -219,15 +236,15 @@ func (a *Attachment) lease(o Options, b bridge, h *socket, all *leases) error {
 // second, the pause after which an ARP request is repeated that went out while
 // the host end was still quiet.
 func (a *Attachment) address(c *socket) error {
-	reqs := []*nl.NetlinkRequest{newAddress(a.Index, a.Address, create)}
+	reqs, what := []*nl.NetlinkRequest{newAddress(a.Index, a.Address, create)}, "set address "+a.Address.String()
 	if a.Gateway.IsValid() {
-		reqs = append(reqs, defaultRoute(a.Index, a.Gateway))
+		reqs, what = append(reqs, defaultRoute(a.Index, a.Gateway)), what+" and default route by "+a.Gateway.String()
 	}
 	if !a.GatewayMAC.IsZero() {
 		reqs = append(reqs, newNeighbour(a.Index, a.Gateway, a.GatewayMAC))
 	}
 	if err := c.do(reqs...); err != nil {
-		return fmt.Errorf("set address %s and default route by %s: %w", a.Address, a.Gateway, err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func TestAttachNoneAndHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range []func(context.Context) error{a.Activate, a.Mute, a.Detach} {
+		for _, f := range []func(context.Context) error{a.Activate, a.Detach} {
 			if err := f(ctx); err != nil {
 				t.Errorf("mode %q: %v", m, err)
 			}
@@ -82,13 +82,6 @@ func TestQuiet(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustEcho(t, nil, a.Address.Addr().String()+":80")
-	if err := a.Mute(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if c, err := dialWithin(silence, nil, a.Address.Addr().String()+":80"); err == nil {
-		c.Close()
-		t.Fatal("a muted container answered")
-	}
 }
 
 func TestAddresses(t *testing.T) {
@@ -267,7 +260,7 @@ func TestForeignBridge(t *testing.T) {
 	var needed *AddressNeeded
 	var notOurs *BridgeNotOurs
 	o.NS = newNS(t)
-	o.Config.Bridge = "cru3br"
+	o.Config.Bridge, o.Config.Foreign = "cru3br", true
 	if _, err := Attach(ctx, named(o, "web")); !errors.As(err, &notFound) {
 		t.Errorf("no bridge: %v", err)
 	}
@@ -362,7 +355,6 @@ func TestHostIsWhereTheCallerIs(t *testing.T) {
 		func() (err error) { p, err = a.Park(ctx); return err },
 		func() error { return p.Start(ctx) },
 		func() (err error) { _, err = p.Deliver(ctx, a); return err },
-		func() error { return a.Mute(ctx) },
 		func() error { return a.Activate(ctx) },
 		func() error {
 			listenIn(t, ns, "tcp4", ":80")
@@ -384,5 +376,33 @@ func TestHostIsWhereTheCallerIs(t *testing.T) {
 		if hostSocket(t).linkExists(o.ownBridge()) {
 			t.Fatalf("step %d worked in the process's own namespace", i)
 		}
+	}
+}
+
+// A container that is started again has its address still, unless somebody else
+// has it by now or the bridge is of another subnet.
+func TestPrefer(t *testing.T) {
+	o := newHost(t)
+	keep, _ := attach(t, named(o, "keep"))
+	a, _ := attach(t, named(o, "web"))
+	if err := a.Detach(ctx); err != nil {
+		t.Fatal(err)
+	}
+	o.Prefer = a.Address
+	b, _ := attach(t, named(o, "web"))
+	if b.Address != a.Address || b.MAC != a.MAC {
+		t.Errorf("was %s (%s), is %s (%s)", a.Address, a.MAC, b.Address, b.MAC)
+	}
+	for _, taken := range []string{b.Address.String(), keep.Gateway.String() + "/16", "192.0.2.7/24"} {
+		o.Prefer = netip.MustParsePrefix(taken)
+		if c, _ := attach(t, named(o, "other"+taken[:1])); c.Address.Addr() == o.Prefer.Addr() || !keep.Address.Masked().Contains(c.Address.Addr()) {
+			t.Errorf("preferred %s, which is not to be had: %s", taken, c.Address)
+		}
+	}
+	// It was the first: the bridge is made for its address again.
+	p := onBridge(o, "cru3a", "first")
+	p.Prefer = netip.MustParsePrefix("10.76.9.3/24")
+	if c, _ := attach(t, p); c.Address != p.Prefer {
+		t.Errorf("preferred %s: %s", p.Prefer, c.Address)
 	}
 }

@@ -1,13 +1,13 @@
 package network
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
@@ -32,6 +32,7 @@ type bridge struct {
 	MTU     int
 	Idle    bool     // without a carrier: no port of it forwards yet
 	Own     bool     // made by crucible for this root
+	Owner   string   // another state root, for which crucible made it
 	Changed []string // what was changed on the host to make it
 }
 
@@ -108,72 +109,82 @@ func tableName(bridge string) string {
 	return "crucible-" + bridge
 }
 
-// findBridge returns the bridge that the config means, and makes it if it is
-// our own. The leases are locked.
+// findBridge returns the bridge that the config means, and makes it if nobody
+// has. The leases are locked.
 func findBridge(h *socket, o Options) (bridge, error) {
 	own := o.ownBridge()
-	if o.Config.Bridge == "" || o.Config.Bridge == own {
-		return ensureBridge(h, own, o)
-	}
-	l, found, err := h.link(o.Config.Bridge)
-	if err != nil {
-		return bridge{}, err
-	}
-	if !found {
-		return bridge{}, &BridgeNotFound{Name: o.Config.Bridge}
-	}
-	if l.Kind != "bridge" {
-		return bridge{}, &BridgeNotOurs{Name: l.Name, Kind: l.Kind}
-	}
-	b := bridge{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU, Idle: !l.Operating}
-	b.Gateway, err = h.addressOf(l.Index)
-	return b, err
-}
-
-// ensureBridge finds or makes our own bridge. That it is up says that it is
-// complete: a command that died half-way leaves it down, and the next one does
-// every step again.
-func ensureBridge(h *socket, name string, o Options) (bridge, error) {
+	name := cmp.Or(o.Config.Bridge, own)
 	l, found, err := h.link(name)
 	if err != nil {
 		return bridge{}, err
 	}
-	var mark alias
-	if found {
-		var ours bool
-		if mark, ours = parseAlias(l.Alias); !ours || l.Kind != "bridge" || mark.Root != rootKey(o.Root) {
-			return bridge{}, &BridgeNotOurs{Name: name, Owner: mark.Root, Kind: l.Kind}
-		}
-	} else {
-		if mark, err = makeBridge(h, name, o); err != nil {
-			return bridge{}, err
-		}
-		if l, _, err = h.link(name); err != nil {
-			return bridge{}, err
-		}
+	mark, marked := parseAlias(l.Alias)
+	ours := marked && mark.Root == rootKey(o.Root)
+	switch {
+	case found && (l.Kind != "bridge" || name == own && !ours):
+		return bridge{}, &BridgeNotOurs{Name: name, Owner: mark.Root, Kind: l.Kind}
+	case found && !ours:
+		b := bridge{Name: name, Index: l.Index, MAC: l.MAC, MTU: l.MTU, Idle: !l.Operating, Owner: mark.Root}
+		b.Gateway, err = h.addressOf(l.Index)
+		return b, err
+	case found:
+		return ensureBridge(h, l, mark)
+	case o.Config.Foreign:
+		return bridge{}, &BridgeNotFound{Name: name}
 	}
-	b := bridge{Name: name, Index: l.Index, Gateway: mark.Gateway, MAC: l.MAC, MTU: l.MTU, Idle: !l.Operating, Own: true}
+	if mark, err = makeBridge(h, name, o); err != nil {
+		return bridge{}, err
+	}
+	if l, _, err = h.link(name); err != nil {
+		return bridge{}, err
+	}
+	b, err := ensureBridge(h, l, mark)
+	if err != nil {
+		err = errors.Join(err, removeBridge(h, name, mark))
+	}
+	return b, err
+}
+
+// ensureBridge completes a bridge of ours. That it is up says that it is
+// complete: a command that died half-way leaves it down, and the next one does
+// every step again.
+func ensureBridge(h *socket, l linkInfo, mark alias) (bridge, error) {
+	b := bridge{Name: l.Name, Index: l.Index, Gateway: mark.Gateway, MAC: l.MAC, MTU: l.MTU, Idle: !l.Operating, Own: true}
 	if l.up() {
 		return b, nil
 	}
 	b.Idle = true
-	if err := completeBridge(h, &b, mark); err != nil {
-		if !found {
-			err = errors.Join(err, removeBridge(h, b.Name, mark))
-		}
-		return bridge{}, err
+	return b, completeBridge(h, &b, mark)
+}
+
+// newName refuses names that a bridge of ours cannot have: the kernel fills in
+// a number for a %, a lease would be where the leases' lock is, and the name
+// that the default state root's own bridge always has is kept for it.
+func newName(name, own string) error {
+	switch {
+	case name == defaultBridge && own != defaultBridge:
+		return &BridgeNotOurs{Name: name, Owner: defaultRoot, Kind: "bridge"}
+	case name == "lock" || strings.Contains(name, "%"):
+		return fmt.Errorf("make bridge %s: crucible makes none of that name", name)
 	}
-	return b, nil
+	return nil
 }
 
 // makeBridge makes the link, with its record, and nothing else.
 func makeBridge(h *socket, name string, o Options) (alias, error) {
-	used, defaultLink, err := h.routes4()
+	if err := newName(name, o.ownBridge()); err != nil {
+		return alias{}, err
+	}
+	links, err := h.allLinks()
+	if err != nil {
+		return alias{}, err
+	}
+	used, defaultLink, err := h.usedSubnets(links)
 	if err != nil {
 		return alias{}, err
 	}
 	mark := alias{Root: rootKey(o.Root)}
-	if mark.Gateway, err = chooseSubnet(o.Subnet, o.wish(), used); err != nil {
+	if mark.Gateway, err = chooseSubnet(o.wantedSubnet(), o.wish(), o.pool(name), used); err != nil {
 		return alias{}, err
 	}
 	forward, err := os.ReadFile(forwardFile)
@@ -185,10 +196,6 @@ func makeBridge(h *socket, name string, o Options) (alias, error) {
 	// Containers send to the world through the default route's link: a larger
 	// MTU than its own would cost them path MTU discovery on each connection.
 	mtu := 0
-	links, err := h.allLinks()
-	if err != nil {
-		return alias{}, err
-	}
 	for _, l := range links {
 		if l.Index == defaultLink && l.MTU < 1500 {
 			mtu = l.MTU
@@ -206,20 +213,6 @@ func makeBridge(h *socket, name string, o Options) (alias, error) {
 	}
 	h.do(noIPv6(name)) // a kernel without IPv6 refuses, and needs none turned off
 	return mark, nil
-}
-
-// wish is the address that the first container on a bridge is to have: a
-// restored one finds its own again, whatever has become of the bridge that it
-// was on. Only private addresses count, which nobody on the internet has.
-func (o Options) wish() netip.Prefix {
-	a := o.Config.Address
-	if !a.IsValid() && o.Like != nil && !o.NewAddress {
-		a = o.Like.Address
-	}
-	if !a.Addr().IsPrivate() {
-		return netip.Prefix{}
-	}
-	return a
 }
 
 func completeBridge(h *socket, b *bridge, mark alias) error {
@@ -240,53 +233,6 @@ func completeBridge(h *socket, b *bridge, mark alias) error {
 		return fmt.Errorf("set up bridge %s: %w", b.Name, err)
 	}
 	return nil
-}
-
-// chooseSubnet takes the wanted subnet or the first candidate that no route of
-// the host overlaps: 10.77.0.0/16 to 10.87.0.0/16 (10.88 is Podman's), then
-// some of 172.16.0.0/12 that are rarely used, then a small one. That the first
-// is almost always free is what lets a container move between hosts and keep
-// its address. A wish, see there, comes before all candidates.
-func chooseSubnet(want, wish netip.Prefix, used []netip.Prefix) (netip.Prefix, error) {
-	overlap := func(p netip.Prefix) netip.Prefix {
-		for _, u := range used {
-			if u.Overlaps(p) {
-				return u
-			}
-		}
-		return netip.Prefix{}
-	}
-	if want.IsValid() {
-		if !want.Addr().Is4() || want.Bits() > 30 {
-			return netip.Prefix{}, fmt.Errorf("subnet %s: want an IPv4 subnet of /30 or larger", want)
-		}
-		if o := overlap(want.Masked()); o.IsValid() {
-			return netip.Prefix{}, &NoSubnet{Wanted: want, Overlap: o}
-		}
-		return netip.PrefixFrom(want.Masked().Addr().Next(), want.Bits()), nil
-	}
-	var candidates []netip.Prefix
-	for i := byte(77); i <= 87; i++ {
-		candidates = append(candidates, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, i, 0, 0}), 16))
-	}
-	for i := byte(28); i <= 30; i++ {
-		candidates = append(candidates, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, i, 0, 0}), 16))
-	}
-	candidates = append(candidates, netip.MustParsePrefix("192.168.222.0/24"))
-	if wish.IsValid() && wish.Bits() <= 30 {
-		candidates = append([]netip.Prefix{wish.Masked()}, candidates...)
-	} else if wish.IsValid() {
-		i := slices.IndexFunc(candidates, func(c netip.Prefix) bool { return c.Contains(wish.Addr()) })
-		if i > 0 {
-			candidates = append([]netip.Prefix{candidates[i]}, candidates...)
-		}
-	}
-	for _, c := range candidates {
-		if !overlap(c).IsValid() {
-			return netip.PrefixFrom(c.Addr().Next(), c.Bits()), nil
-		}
-	}
-	return netip.Prefix{}, &NoSubnet{}
 }
 
 // removeBridge undoes makeBridge and completeBridge.

@@ -20,7 +20,8 @@ const (
 // Config is what the user asked for. The zero Config is mode "none".
 type Config struct {
 	Mode    Mode         `json:"mode"`
-	Bridge  string       `json:"bridge,omitempty"`  // empty: crucible's own
+	Bridge  string       `json:"bridge,omitempty"`  // empty: the state root's own; one that is not there is made
+	Foreign bool         `json:"foreign,omitempty"` // Bridge was somebody else's: crucible does not make it
 	Address netip.Prefix `json:"address,omitzero"`  // zero: the next free one; /32: of the bridge's length
 	Gateway netip.Addr   `json:"gateway,omitzero"`  // zero: the bridge's own address
 	MAC     MAC          `json:"mac,omitzero"`      // zero: made from the address

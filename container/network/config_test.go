@@ -133,9 +133,9 @@ func TestErrorsHaveRemedies(t *testing.T) {
 		error
 		Hint() string
 	}{
-		&AddressInUse{a, "web"}, &NoFreeAddress{p}, &AddressOutside{a, "br0", p}, &AddressNeeded{"br0"},
+		&AddressInUse{a, "web"}, &NoFreeAddress{p}, &AddressOutside{a, "br0", p}, &AddressNeeded{"br0", ""}, &PublishRefused{"br0", "/other"},
 		&PortInUse{Port{HostPort: 80, Port: 80, Protocol: "tcp"}, "container web"}, &BridgeNotFound{"br0"},
-		&BridgeNotOurs{"br0", "/other", "bridge"}, &BridgeNotOurs{"br0", "", "bridge"}, &BridgeNotOurs{"lo", "", ""},
+		&BridgeNotOurs{"br0", "/other", "bridge"}, &BridgeNotOurs{"br0", "", "bridge"}, &BridgeNotOurs{"lo", "", ""}, &BridgeNotOurs{"d0", "", "dummy"},
 		&NoSubnet{}, &NoSubnet{p, p}, &NoNAT{errors.New("no")}, &UnsupportedLink{"m0", "macvlan"}, &IndexTaken{"eth0", 32, "tunl0"},
 	} {
 		s := err.Error() + "\nhint: " + err.Hint()

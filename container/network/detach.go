@@ -9,26 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Activate lets frames pass a quiet or muted host end. ~40 us.
+// Activate lets frames pass a quiet host end, or one that a parking has muted. ~40 us.
 func (a *Attachment) Activate(ctx context.Context) error {
-	return a.setState(ctx, portForwarding, "activate")
-}
-
-// Mute stops every frame at the host end, in both directions and at once: what
-// the kernel of a dying container still sends (FIN, RST, retransmissions)
-// reaches nobody. Activate takes it back. ~15 us.
-//
-// The port is put to the state that STP calls listening. It is as deaf as
-// "disabled", and it stays: the bridge itself turns a disabled port on again at
-// the next carrier event (net/bridge/br_if.c, br_port_carrier_check), and a
-// blocking one at once where STP is off. Taking the link down instead costs a
-// synchronize_net, takes the carrier from the container, and the carrier comes
-// back asynchronously, so that the first frames after it are lost.
-func (a *Attachment) Mute(ctx context.Context) error {
-	return a.setState(ctx, portListening, "mute")
-}
-
-func (a *Attachment) setState(ctx context.Context, state uint8, verb string) error {
 	if a == nil || a.Mode != ModeBridge {
 		return nil
 	}
@@ -40,15 +22,12 @@ func (a *Attachment) setState(ctx context.Context, state uint8, verb string) err
 		return err
 	}
 	defer h.Close()
-	if err := h.do(setPortState(a.HostIndex, state)); err != nil {
-		return fmt.Errorf("%s link %s: %w", verb, a.HostLink, err)
+	if err := h.do(setPortState(a.HostIndex, portForwarding)); err != nil {
+		return fmt.Errorf("activate link %s: %w", a.HostLink, err)
 	}
-	if state == portForwarding {
-		// The bridge has a carrier while one of its ports forwards. If this is
-		// the first, what the host sends now would be swallowed.
-		return awaitUp(nil, h, a.Bridge)
-	}
-	return nil
+	// The bridge has a carrier while one of its ports forwards. If this is
+	// the first, what the host sends now would be swallowed.
+	return awaitUp(nil, h, a.Bridge)
 }
 
 // Detach gives back what Attach took: the address and the published ports. It
@@ -56,7 +35,7 @@ func (a *Attachment) setState(ctx context.Context, state uint8, verb string) err
 //
 // The veth itself is only muted. It goes when the kernel buries the container's
 // namespace, in the background; deleting it here would cost 10 to 30 ms
-// (unregister_netdevice waits for several RCU grace periods). The own bridge
+// (unregister_netdevice waits for several RCU grace periods). A bridge of ours
 // stays too: Sweep takes it down when nobody is on it.
 func (a *Attachment) Detach(ctx context.Context) error {
 	if a == nil || a.Mode != ModeBridge {
@@ -105,7 +84,7 @@ type Swept struct {
 	Bridges []string `json:"bridges,omitempty"` // bridges that were taken down
 }
 
-// Sweep reclaims the leases of dead containers and takes our own bridge, its
+// Sweep reclaims the leases of dead containers and takes each bridge of ours, its
 // nftables table and ip_forward back when no container is left. It costs about
 // 60 ms when there is a bridge to delete (RCU grace periods again), and nothing to speak of otherwise:
 // call it where nobody waits, for example when a monitor ends.
@@ -165,6 +144,14 @@ func (s *Swept) sweep(root string, h *socket, all *leases) error {
 					return err
 				}
 			}
+			continue
+		}
+		// Read again: of a bridge that went before it may have inherited ip_forward.
+		now, _, err := h.link(name)
+		if err != nil {
+			return err
+		}
+		if mark, ok = parseAlias(now.Alias); !ok {
 			continue
 		}
 		if err := removeBridge(h, name, mark); err != nil {

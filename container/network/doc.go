@@ -7,6 +7,12 @@
 //   - attachment: what ties a namespace to the host: a veth whose host end is a
 //     port of a bridge, an address, published ports. Plain data, kept in the
 //     container's state; every method works from the JSON alone.
+//   - bridge of ours: one that we made, for one state root: the root's own, or one
+//     that was asked for by a name that no link had. It has a subnet (10.77.0.0/16
+//     and its like, or for a name the first free /24 of 10.76.0.0/16, or what the
+//     first container's address asks for), an nftables table that masquerades and
+//     publishes, and goes with its last container. The link's alias says so. Any
+//     other bridge is foreign: it gets a port, and is never changed or deleted.
 //   - quiet, mute: no frame passes the host end, in either direction.
 //   - lease: who has an address; a file under <root>/network.
 //   - parking: frames for a container that is away are kept, and delivered when
@@ -20,7 +26,7 @@
 //		Config: network.Config{Mode: network.ModeBridge}})
 //	... // state.json gets a; the monitor's main thread calls network.Enter(ns)
 //	err = a.Detach(ctx)               // cheap; the kernel deletes the veth with the namespace
-//	_, err = network.Sweep(ctx, root) // takes the bridge down if that was the last container
+//	_, err = network.Sweep(ctx, root) // takes each bridge down whose last container that was
 //
 // A checkpoint and a restore, with a peer that notices a pause and no loss:
 //

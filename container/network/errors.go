@@ -30,7 +30,9 @@ func (e *NoFreeAddress) Error() string {
 	return fmt.Sprintf("address: none is free in %s", e.Subnet)
 }
 
-func (e *NoFreeAddress) Hint() string { return "stop a container, or use a bridge of your own" }
+func (e *NoFreeAddress) Hint() string {
+	return "stop a container, or use another bridge: --net bridge=NAME"
+}
 
 // AddressOutside: the address does not belong to the bridge's subnet.
 type AddressOutside struct {
@@ -44,20 +46,45 @@ func (e *AddressOutside) Error() string {
 }
 
 func (e *AddressOutside) Hint() string {
-	return "choose another address; the first container on the bridge decides on its subnet (--ip A.B.C.D/N)"
+	return "choose another address; the first container on the bridge decides on its subnet, a private one (--ip A.B.C.D/N)"
 }
 
 // AddressNeeded: on a bridge that is not ours nobody but the user knows which
 // addresses are free.
 type AddressNeeded struct {
 	Bridge string
+	Owner  string // another state root; empty: not crucible at all
 }
 
 func (e *AddressNeeded) Error() string {
-	return fmt.Sprintf("bridge %s: not made by crucible, so it cannot choose an address there", e.Bridge)
+	return fmt.Sprintf("bridge %s: %s, so no address can be chosen there", e.Bridge, owner(e.Owner))
 }
 
-func (e *AddressNeeded) Hint() string { return "give one with --ip A.B.C.D/N" }
+func (e *AddressNeeded) Hint() string {
+	return "give one with --ip A.B.C.D/N, or use a name that no link has yet: crucible makes that bridge"
+}
+
+// owner says whose a bridge is that is not ours.
+func owner(root string) string {
+	if root == "" {
+		return "was not made by crucible"
+	}
+	return "belongs to the state root " + root
+}
+
+// PublishRefused: ports lead only to a bridge of ours, whose rules we make.
+type PublishRefused struct {
+	Bridge string
+	Owner  string // another state root; empty: not crucible at all
+}
+
+func (e *PublishRefused) Error() string {
+	return fmt.Sprintf("publish on bridge %s: the bridge %s", e.Bridge, owner(e.Owner))
+}
+
+func (e *PublishRefused) Hint() string {
+	return "publish on a bridge that crucible makes: --net bridge, or --net bridge=NAME with a name that no link has yet"
+}
 
 // PortInUse: the host's port already leads elsewhere.
 type PortInUse struct {
@@ -71,7 +98,7 @@ func (e *PortInUse) Error() string {
 
 func (e *PortInUse) Hint() string { return "choose another port of the host" }
 
-// BridgeNotFound: --net bridge=NAME names a bridge that is not there.
+// BridgeNotFound: the bridge is gone, and was not made by crucible.
 type BridgeNotFound struct {
 	Name string
 }
@@ -81,35 +108,31 @@ func (e *BridgeNotFound) Error() string {
 }
 
 func (e *BridgeNotFound) Hint() string {
-	return "make it with `ip link add " + e.Name + " type bridge`, or leave the name out to use crucible's own"
+	return "it was not made by crucible when the container was on it: make it with `ip link add " + e.Name + " type bridge`"
 }
 
-// BridgeNotOurs: a link has the name that crucible wants for its own bridge.
+// BridgeNotOurs: a link has the name that crucible wants for a bridge.
 type BridgeNotOurs struct {
 	Name  string
 	Owner string // another state root; empty: not crucible at all
-	Kind  string // "bridge", "dummy", ...
+	Kind  string // "bridge", "dummy", ...; empty: hardware or lo
 }
 
 func (e *BridgeNotOurs) Error() string {
-	who := "was not made by crucible"
-	if e.Owner != "" {
-		who = "belongs to the state root " + e.Owner
+	switch e.Kind {
+	case "bridge":
+		return fmt.Sprintf("bridge %s: %s", e.Name, owner(e.Owner))
+	case "":
+		return fmt.Sprintf("link %s: is not a bridge", e.Name)
 	}
-	if e.Kind != "bridge" {
-		return fmt.Sprintf("link %s: is no bridge but %q", e.Name, e.Kind)
-	}
-	return fmt.Sprintf("bridge %s: %s", e.Name, who)
+	return fmt.Sprintf("link %s: is not a bridge, but of kind %s", e.Name, e.Kind)
 }
 
 func (e *BridgeNotOurs) Hint() string {
-	if e.Kind != "bridge" {
-		return "remove the link, or use another bridge: --net bridge=NAME --ip A.B.C.D/N"
-	}
-	return "remove it, or use it as it is: --net bridge=" + e.Name + " --ip A.B.C.D/N"
+	return "use another name: --net bridge=NAME; crucible makes the bridge if there is none"
 }
 
-// NoSubnet: every candidate overlaps a route of this host.
+// NoSubnet: every candidate overlaps an address or a route of this host.
 type NoSubnet struct {
 	Overlap netip.Prefix // of the wanted subnet, if one was wanted
 	Wanted  netip.Prefix
@@ -117,9 +140,9 @@ type NoSubnet struct {
 
 func (e *NoSubnet) Error() string {
 	if e.Wanted.IsValid() {
-		return fmt.Sprintf("subnet %s: overlaps the route to %s", e.Wanted, e.Overlap)
+		return fmt.Sprintf("subnet %s: overlaps %s, which an address or a route of this host has", e.Wanted, e.Overlap)
 	}
-	return "subnet: every candidate overlaps a route of this host"
+	return "subnet: every candidate overlaps an address or a route of this host"
 }
 
 func (e *NoSubnet) Hint() string {
@@ -136,7 +159,7 @@ func (e *NoNAT) Error() string {
 }
 
 func (e *NoNAT) Hint() string {
-	return "load nf_tables and nft_nat, or use a bridge of your own (--net bridge=NAME --ip A.B.C.D/N) without --publish"
+	return "load nf_tables and nft_nat, or use a bridge that you have made (--net bridge=NAME --ip A.B.C.D/N) without --publish"
 }
 
 func (e *NoNAT) Unwrap() error { return e.Err }

@@ -207,7 +207,7 @@ func (l *leases) choose(e lease, gateway netip.Prefix, alive func(lease) bool) (
 					if err := l.put(e); err != nil {
 						return e, err
 					}
-					return e, l.setCursor(a)
+					return e, l.setCursor(subnet, a)
 				}
 			}
 			if a == last {
@@ -228,20 +228,42 @@ func usable(a netip.Addr, gateway netip.Prefix) error {
 	return nil
 }
 
-// cursor is the address chosen last; the lock file holds it. Anything else
-// there, and a subnet's first address is where we start.
+// cursor is the address chosen last in the subnet; the lock file holds a line for
+// each. Anything else there, and a subnet's first address is where we start.
 func (l *leases) cursor(subnet netip.Prefix) netip.Addr {
-	var b [64]byte
-	n, _ := l.lock.ReadAt(b[:], 0)
-	line, _, _ := strings.Cut(string(b[:n]), "\n")
-	if a, err := netip.ParseAddr(line); err == nil && subnet.Contains(a) {
-		return a
+	for _, a := range l.cursors() {
+		if subnet.Contains(a) {
+			return a
+		}
 	}
 	return subnet.Addr()
 }
 
-func (l *leases) setCursor(a netip.Addr) error {
-	if _, err := l.lock.WriteAt([]byte(a.String()+"\n"), 0); err != nil {
+// maxCursors bounds the lock file. Of subnets that are left out it is forgotten
+// where to go on, which does no harm.
+const maxCursors = 64
+
+func (l *leases) cursors() (all []netip.Addr) {
+	var b [16 * maxCursors]byte
+	n, _ := l.lock.ReadAt(b[:], 0)
+	for line := range strings.Lines(string(b[:n])) {
+		if a, err := netip.ParseAddr(strings.TrimSpace(line)); err == nil {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// setCursor puts the address in front, in the place of its subnet's last. Lines
+// are of one length: what a shorter text leaves behind it are lines, too.
+func (l *leases) setCursor(subnet netip.Prefix, a netip.Addr) error {
+	text := fmt.Sprintf("%-15s\n", a)
+	for i, other := range l.cursors() {
+		if i < maxCursors-1 && !subnet.Contains(other) {
+			text += fmt.Sprintf("%-15s\n", other)
+		}
+	}
+	if _, err := l.lock.WriteAt([]byte(text), 0); err != nil {
 		return fmt.Errorf("remember last address: %w", err)
 	}
 	return nil

@@ -183,21 +183,49 @@ func dump(kind, size int) *nl.NetlinkRequest {
 
 // addressOf is the first IPv4 address of a link.
 func (s *socket) addressOf(index int) (p netip.Prefix, err error) {
+	err = s.addresses4(func(i int, a netip.Prefix) {
+		if i == index && !p.IsValid() {
+			p = a
+		}
+	})
+	return p, err
+}
+
+// addresses4 gives f every IPv4 address of the namespace, and its link.
+func (s *socket) addresses4(f func(index int, a netip.Prefix)) error {
 	replies, err := s.list(dump(unix.RTM_GETADDR, unix.SizeofIfAddrmsg))
 	if err != nil {
-		return p, fmt.Errorf("list addresses: %w", err)
+		return fmt.Errorf("list addresses: %w", err)
 	}
 	for _, r := range replies {
-		if len(r.data) < unix.SizeofIfAddrmsg || r.data[0] != unix.AF_INET || int(nativeU32(r.data[4:])) != index || p.IsValid() {
+		if len(r.data) < unix.SizeofIfAddrmsg || r.data[0] != unix.AF_INET {
 			continue
 		}
 		eachAttr(r.data[unix.SizeofIfAddrmsg:], func(kind uint16, v []byte) {
 			if a, ok := netip.AddrFromSlice(v); ok && kind == unix.IFA_LOCAL {
-				p = netip.PrefixFrom(a, int(r.data[1]))
+				f(int(nativeU32(r.data[4:])), netip.PrefixFrom(a, int(r.data[1])))
 			}
 		})
 	}
-	return p, nil
+	return nil
+}
+
+// usedSubnets are those that a new one must not overlap: of the host's IPv4
+// addresses, also on links that are down and so have no route yet, of its
+// routes, and of bridges of ours that somebody is just making. defaultLink is
+// that of the default route.
+func (s *socket) usedSubnets(links []linkInfo) (used []netip.Prefix, defaultLink int, err error) {
+	err = s.addresses4(func(_ int, a netip.Prefix) { used = append(used, a.Masked()) })
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, l := range links {
+		if mark, ok := parseAlias(l.Alias); ok {
+			used = append(used, mark.Gateway.Masked())
+		}
+	}
+	routes, defaultLink, err := s.routes4()
+	return append(used, routes...), defaultLink, err
 }
 
 // routes4 lists the destinations of the host's IPv4 routes, and the link of the

@@ -163,8 +163,14 @@ func deleteLink(name string) *nl.NetlinkRequest {
 }
 
 // The states of a bridge port (include/uapi/linux/if_bridge.h).
+//
+// A mute host end is in the state that STP calls listening. It is as deaf as
+// "disabled", and it stays: the bridge itself turns a disabled port on again at
+// the next carrier event (net/bridge/br_if.c, br_port_carrier_check), and a
+// blocking one at once where STP is off. Taking the link down instead costs a
+// synchronize_net, takes the carrier from the container, and the carrier comes
+// back asynchronously, so that the first frames after it are lost.
 const (
-	portDisabled   = 0
 	portListening  = 1
 	portForwarding = 3
 )

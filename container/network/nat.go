@@ -12,10 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// All that crucible does to the host's packet filter is in one table of its
-// own, so that deleting the table undoes it:
+// All that crucible does to the host's packet filter for a bridge is in one table
+// of the bridge's own, so that deleting the table undoes it, and nothing else:
+// tables of other bridges, of this or another state root, stand beside it. Each
+// translates what its own maps name and masquerades its own subnet.
 //
-//	table ip crucible {
+//	table ip crucible {                     # crucible-BRIDGE for any but crucible0
 //	  map published    { inet_proto . inet_service              : ipv4_addr . inet_service }
 //	  map published_at { ipv4_addr . inet_proto . inet_service  : ipv4_addr . inet_service }
 //	  chain guard  { type filter hook prerouting priority raw

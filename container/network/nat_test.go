@@ -264,7 +264,7 @@ func TestChooseSubnet(t *testing.T) {
 		{"", []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}, "subnet: every"},
 		{"10.1.2.0/24", nil, "10.1.2.1/24"},
 		{"10.1.2.5/24", nil, "10.1.2.1/24"},
-		{"10.1.2.0/24", []string{"10.1.0.0/16"}, "subnet 10.1.2.0/24: overlaps the route to 10.1.0.0/16"},
+		{"10.1.2.0/24", []string{"10.1.0.0/16"}, "subnet 10.1.2.0/24: overlaps 10.1.0.0/16,"},
 		{"10.1.2.0/31", nil, "subnet 10.1.2.0/31: want"},
 		{"fd00::/64", nil, "subnet fd00::/64: want"},
 	} {
@@ -278,7 +278,7 @@ func TestChooseSubnet(t *testing.T) {
 		for _, u := range c.used {
 			used = append(used, p(u))
 		}
-		got, err := chooseSubnet(want, wish, used)
+		got, err := chooseSubnet(want, wish, rootPool(), used)
 		s := got.String()
 		if err != nil {
 			s = err.Error()

@@ -88,9 +88,9 @@ func (a *Attachment) proto() *imagepb.Attachment {
 	}
 	out := &imagepb.Attachment{
 		Mode: string(a.Mode), Bridge: a.Bridge, Address: textOf(a.Address), Gateway: textOf(a.Gateway),
-		Mac: a.MAC.String(), Link: a.Link, HostLink: a.HostLink, Mtu: uint32(a.MTU),
+		Mac: a.MAC.String(), Link: a.Link, HostLink: a.HostLink, Mtu: uint32(a.MTU), OwnBridge: a.Own,
 	}
-	if a.Own {
+	if a.Own && !a.Named {
 		out.Bridge = "" // the other host's own will do
 	}
 	for _, p := range a.Publish {
@@ -105,7 +105,7 @@ func (a *Attachment) proto() *imagepb.Attachment {
 
 // ConfigFrom asks for an attachment like a saved one.
 func ConfigFrom(a *imagepb.Attachment) (Config, error) {
-	c := Config{Mode: Mode(a.Mode), Bridge: a.Bridge}
+	c := Config{Mode: Mode(a.Mode), Bridge: a.Bridge, Foreign: a.Bridge != "" && !a.OwnBridge}
 	var err error
 	if a.Address != "" {
 		if c.Address, err = netip.ParsePrefix(a.Address); err != nil {

@@ -53,60 +53,31 @@ func (f FS) Stat(id int) (Stat, error) { return read(f, id, "stat", ParseStat) }
 // Status reads /proc/ID/status of a process or a thread.
 func (f FS) Status(id int) (Status, error) { return read(f, id, "status", ParseStatus) }
 
-// Limits reads /proc/PID/limits.
-func (f FS) Limits(pid int) (Limits, error) { return read(f, pid, "limits", ParseLimits) }
-
 // Cgroups reads /proc/ID/cgroup of a process or a thread.
 func (f FS) Cgroups(id int) ([]Cgroup, error) { return read(f, id, "cgroup", ParseCgroups) }
-
-// FDInfo reads /proc/PID/fdinfo/FD.
-func (f FS) FDInfo(pid, fd int) (FDInfo, error) {
-	return read(f, pid, "fdinfo/"+strconv.Itoa(fd), ParseFDInfo)
-}
 
 // FDs maps each open descriptor to what /proc/PID/fd shows it to be. One that
 // is closed meanwhile is left out.
 func (f FS) FDs(pid int) (map[int]string, error) {
-	return links(f.path(pid, "fd"), strconv.Atoi)
-}
-
-// Namespaces maps the names in /proc/PID/ns ("net", "pid_for_children", ...)
-// to the namespaces that the process is in.
-func (f FS) Namespaces(pid int) (map[string]Namespace, error) {
-	targets, err := links(f.path(pid, "ns"), func(s string) (string, error) { return s, nil })
-	if err != nil {
-		return nil, err
-	}
-	all := make(map[string]Namespace, len(targets))
-	for name, target := range targets {
-		if all[name], err = ParseNamespace(target); err != nil {
-			return nil, fmt.Errorf("read %s: %w", f.path(pid, "ns/"+name), err)
-		}
-	}
-	return all, nil
-}
-
-func links[K comparable](dir string, key func(string) (K, error)) (map[K]string, error) {
+	dir := f.path(pid, "fd")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, gone(err)
 	}
-	all := make(map[K]string, len(entries))
+	all := make(map[int]string, len(entries))
 	for _, e := range entries {
-		k, err := key(e.Name())
+		fd, err := strconv.Atoi(e.Name())
 		if err != nil {
 			return nil, fmt.Errorf("read %s: entry %q: %w", dir, e.Name(), err)
 		}
 		target, err := os.Readlink(filepath.Join(dir, e.Name()))
+		if errors.Is(gone(err), os.ErrNotExist) {
+			continue
+		}
 		if err != nil {
-			// A descriptor can be closed meanwhile, and pid_for_children has
-			// no namespace before the first child (namespaces(7)).
-			if errors.Is(gone(err), os.ErrNotExist) {
-				continue
-			}
 			return nil, err
 		}
-		all[k] = target
+		all[fd] = target
 	}
 	return all, nil
 }
@@ -141,9 +112,6 @@ func (f FS) WaitChannel(id int) string {
 	}
 	return string(data)
 }
-
-// Threads lists the tids of a process, the leader's first.
-func (f FS) Threads(pid int) ([]int, error) { return numbers(f.path(pid, "task")) }
 
 // PIDs lists all processes.
 func (f FS) PIDs() ([]int, error) { return numbers(string(f)) }

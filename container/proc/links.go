@@ -10,11 +10,11 @@ import (
 
 // Cgroup is a line of /proc/PID/cgroup (cgroups(7)).
 type Cgroup struct {
-	Hierarchy int `json:"hierarchy"` // 0 is v2
+	Hierarchy int // 0 is v2
 	// None on v2; a named hierarchy is "name=systemd".
-	Controllers []string `json:"controllers,omitempty"`
+	Controllers []string
 	// From the root of the reader's cgroup namespace.
-	Path string `json:"path"`
+	Path string
 }
 
 // ParseCgroups reads /proc/PID/cgroup.
@@ -44,11 +44,9 @@ func ParseCgroups(r io.Reader) ([]Cgroup, error) {
 
 // Namespace is what a link in /proc/PID/ns leads to.
 type Namespace struct {
-	Kind  string `json:"kind"` // "net", also for links such as net_for_children
-	Inode uint64 `json:"inode"`
+	Kind  string // "net", also for links such as net_for_children
+	Inode uint64
 }
-
-func (n Namespace) String() string { return fmt.Sprintf("%s:[%d]", n.Kind, n.Inode) }
 
 // ParseNamespace reads a link's target: "net:[4026531833]".
 func ParseNamespace(target string) (Namespace, error) {
@@ -61,22 +59,20 @@ func ParseNamespace(target string) (Namespace, error) {
 	return Namespace{Kind: kind, Inode: inode}, nil
 }
 
-// FDInfo is /proc/PID/fdinfo/FD (proc_pid_fdinfo(5)).
+// FDInfo is what is wanted of /proc/PID/fdinfo/FD (proc_pid_fdinfo(5)).
 type FDInfo struct {
-	Pos   int64  `json:"pos"`
-	Flags uint64 `json:"flags"` // O_* of open(2), with O_CLOEXEC
-	MntID int    `json:"mntId"`
-	Inode uint64 `json:"inode,omitempty"` // from Linux 5.14 on
+	Flags uint64 // O_* of open(2), with O_CLOEXEC
+	MntID int
 	// What a kind of file adds, in order: "eventfd-count", "tfd", "inotify",
 	// "lock", "clockid", "Pid", ...
-	More []Detail `json:"more,omitempty"`
+	More []Detail
 }
 
 // Detail is a line of FDInfo: what stands before and after its first colon, or
 // its first blank where it has no colon ("inotify wd:1 ino:2 ...").
 type Detail struct {
-	Key   string `json:"key"`
-	Value string `json:"value"`
+	Key   string
+	Value string
 }
 
 // ParseFDInfo reads /proc/PID/fdinfo/FD.
@@ -92,14 +88,11 @@ func ParseFDInfo(r io.Reader) (FDInfo, error) {
 		key, value := line[:at], strings.TrimSpace(line[at+1:])
 		var err error
 		switch key {
-		case "pos":
-			info.Pos, err = strconv.ParseInt(value, 10, 64)
+		case "pos", "ino": // nobody asks
 		case "flags":
 			err = number(value, 8, &info.Flags)
 		case "mnt_id":
 			err = number(value, 10, &info.MntID)
-		case "ino":
-			err = number(value, 10, &info.Inode)
 		default:
 			info.More = append(info.More, Detail{Key: key, Value: value})
 		}

@@ -22,14 +22,12 @@ func TestParseStat(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Stat{
-		PID: 31118, Comm: "a) (b) c", State: "S", PPID: 31111, PGID: 31110, SID: 2148, TTY: 34817, TPGID: 31118,
-		Flags: 4194304, MinFault: 100, MajFault: 2, UTicks: 4, STicks: 5, Priority: 20, Nice: -5, Threads: 3,
-		StartTicks: 215495, VSize: 3133440, RSSPages: 380, ExitSignal: 17, CPU: 1, Policy: 2,
+		PID: 31118, Comm: "a) (b) c", State: "S", PPID: 31111, Flags: 4194304, UTicks: 4, STicks: 5, Threads: 3, StartTicks: 215495,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	for _, bad := range []string{"", "1", "1 (x", "x (y) S 1", "1 (x) S 1 2", "1 )x( S", strings.Replace(statLine, "2148", "21x8", 1)} {
+	for _, bad := range []string{"", "1", "1 (x", "x (y) S 1", "1 (x) S 1 2", "1 )x( S", strings.Replace(statLine, "31111", "31x11", 1)} {
 		if _, err := ParseStat(strings.NewReader(bad)); err == nil {
 			t.Errorf("ParseStat(%q): no error", bad)
 		}
@@ -89,14 +87,10 @@ func TestParseStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Status{
-		Name: "a\nb\\c", State: "S", Umask: 0o22, TGID: 7, PID: 8, PPID: 1,
-		UIDs: [4]uint32{1, 2, 3, 4}, GIDs: [4]uint32{5, 6, 7, 8}, Groups: []uint32{10, 20},
-		NSTGID: []int{7, 1}, NSPID: []int{8, 2}, NSPGID: []int{7, 1}, NSSID: []int{0, 0},
-		VmPeak: 3061 << 10, VmSize: 3060 << 10, RSS: 1740 << 10, RSSAnon: 112 << 10, RSSFile: 1628 << 10, RSSShmem: 1 << 10,
-		Swap: 2 << 10, Hugetlb: 3 << 10, Threads: 4,
-		SigPending: 1, ShdPending: 2, SigBlocked: 4, SigIgnored: 8, SigCaught: 0xfffffffe7ffbfeff,
-		Permitted: 0x1fffeffffff, Effective: 0x1fffeffffff, Bounding: 0x1fffeffffff,
-		NoNewPrivs: true, Seccomp: 2, SeccompFilters: 1, CPUs: "0-1", Mems: "0", VolSwitches: 5, NonvolSwitches: 6,
+		Name: "a\nb\\c", State: "S", TGID: 7, PID: 8, PPID: 1,
+		UIDs: [4]uint32{1, 2, 3, 4}, GIDs: [4]uint32{5, 6, 7, 8},
+		NSPID: []int{8, 2}, NSPGID: []int{7, 1}, NSSID: []int{0, 0},
+		VmSize: 3060 << 10, RSS: 1740 << 10, Threads: 4, CPUs: "0-1",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -107,39 +101,8 @@ func TestParseStatus(t *testing.T) {
 		}
 	}
 	long := "Pid:\t1\nGroups:\t" + strings.Repeat("4294967295 ", 65536) + "\n"
-	if s, err := ParseStatus(strings.NewReader(long)); err != nil || len(s.Groups) != 65536 {
-		t.Errorf("65,536 groups: read %d, %v", len(s.Groups), err)
-	}
-}
-
-const limitsText = `Limit                     Soft Limit           Hard Limit           Units     
-Max cpu time              unlimited            unlimited            seconds   
-Max core file size        0                    unlimited            bytes     
-Max open files            20000                20001                files     
-Max nice priority         0                    5                    
-Max of a later kernel     1                    2                    things    
-`
-
-func TestParseLimits(t *testing.T) {
-	got, err := ParseLimits(strings.NewReader(limitsText))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Limits{
-		"RLIMIT_CPU": {Unlimited, Unlimited}, "RLIMIT_CORE": {0, Unlimited},
-		"RLIMIT_NOFILE": {20000, 20001}, "RLIMIT_NICE": {0, 5},
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
-	for _, bad := range []string{"", "Max open files\n", "Max open files 1\n", "Max open files 1x 2\n", "Max open files 1 x\n"} {
-		if _, err := ParseLimits(strings.NewReader(bad)); err == nil {
-			t.Errorf("ParseLimits(%q): no error", bad)
-		}
-	}
-	all, err := Root.Limits(os.Getpid())
-	if err != nil || len(all) != 16 {
-		t.Errorf("our own limits: %d of 16: %v: %v", len(all), all, err)
+	if s, err := ParseStatus(strings.NewReader(long)); err != nil || s.PID != 1 {
+		t.Errorf("65,536 groups: %+v, %v", s, err)
 	}
 }
 
@@ -161,7 +124,7 @@ func TestParseCgroups(t *testing.T) {
 
 func TestParseNamespace(t *testing.T) {
 	got, err := ParseNamespace("net:[4026531833]")
-	if err != nil || got != (Namespace{"net", 4026531833}) || got.String() != "net:[4026531833]" {
+	if err != nil || got != (Namespace{"net", 4026531833}) {
 		t.Errorf("ParseNamespace = %v, %v", got, err)
 	}
 	for _, bad := range []string{"", "net", "net:[]", "net:[x]", ":[1]", "net:[1", "net:1]"} {
@@ -176,13 +139,13 @@ func TestParseFDInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := FDInfo{Pos: -1, Flags: 0o2100000, MntID: 24, Inode: 3, More: []Detail{
+	want := FDInfo{Flags: 0o2100000, MntID: 24, More: []Detail{
 		{"lock", "1: FLOCK  ADVISORY  WRITE 359 00:13:11691 0 EOF"}, {"inotify", "wd:3 ino:9e7e"},
 	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	for _, bad := range []string{"x\n", "pos:\tx\n", "flags:\t8\n", "ino:\t-1\n"} {
+	for _, bad := range []string{"x\n", "flags:\t8\n", "mnt_id:\t-1\n"} {
 		if _, err := ParseFDInfo(strings.NewReader(bad)); err == nil {
 			t.Errorf("ParseFDInfo(%q): no error", bad)
 		}
@@ -199,14 +162,6 @@ func TestOwnFiles(t *testing.T) {
 	fds, err := Root.FDs(pid)
 	if err != nil || fds[int(f.Fd())] != "/dev/null" {
 		t.Errorf("FDs: descriptor %d is %q: %v", f.Fd(), fds[int(f.Fd())], err)
-	}
-	info, err := Root.FDInfo(pid, int(f.Fd()))
-	if err != nil || info.Flags&uint64(os.O_RDWR) != 0 || info.MntID == 0 {
-		t.Errorf("FDInfo = %+v, %v", info, err)
-	}
-	spaces, err := Root.Namespaces(pid)
-	if err != nil || spaces["mnt"].Kind != "mnt" || spaces["pid"] != spaces["pid_for_children"] {
-		t.Errorf("Namespaces = %v, %v", spaces, err)
 	}
 	args, err := Root.Args(pid)
 	if err != nil || !slices.Equal(args, os.Args) {
@@ -265,7 +220,9 @@ func TestTree(t *testing.T) {
 		}
 		got = nil
 		for _, p := range tree.All() {
-			got = append(got, p.Comm)
+			if s, err := Root.Stat(p.PID); err == nil {
+				got = append(got, s.Comm)
+			}
 		}
 		if slices.Equal(got, want) {
 			break
@@ -278,7 +235,7 @@ func TestTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(ours.Children, func(p *Process) bool { return p.PID == cmd.Process.Pid && p.StartTicks > 0 }) {
+	if !slices.ContainsFunc(ours.Children, func(p *Process) bool { return p.PID == cmd.Process.Pid }) {
 		t.Errorf("the shell is not among our children: %v", ours.Children)
 	}
 	if _, err := Root.Tree(1 << 30); !errors.Is(err, fs.ErrNotExist) {

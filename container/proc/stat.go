@@ -8,34 +8,20 @@ import (
 	"strings"
 )
 
-// Stat is /proc/PID/stat, in the order of its fields (proc_pid_stat(5)).
-// Times are in clock ticks, of which USER_HZ (100 on every architecture that
-// matters here) make a second. Addresses are left out.
+// Stat is what is wanted of /proc/PID/stat, in the order of its fields
+// (proc_pid_stat(5)). Times are in clock ticks, of which USER_HZ (100 on every
+// architecture that matters here) make a second.
 type Stat struct {
-	PID      int    `json:"pid"`
-	Comm     string `json:"comm"`
-	State    string `json:"state"` // one letter: R S D Z T t X I
-	PPID     int    `json:"ppid"`
-	PGID     int    `json:"pgid"`
-	SID      int    `json:"sid"`
-	TTY      int    `json:"tty,omitempty"` // device number of the controlling terminal
-	TPGID    int    `json:"tpgid,omitempty"`
-	Flags    uint64 `json:"flags"` // PF_* of include/linux/sched.h
-	MinFault uint64 `json:"minorFaults"`
-	MajFault uint64 `json:"majorFaults"`
-	UTicks   uint64 `json:"userTicks"`
-	STicks   uint64 `json:"systemTicks"`
-	Priority int    `json:"priority"`
-	Nice     int    `json:"nice"`
-	Threads  int    `json:"threads"`
+	PID     int
+	Comm    string
+	State   string // one letter: R S D Z T t X I
+	PPID    int
+	Flags   uint64 // PF_* of include/linux/sched.h
+	UTicks  uint64
+	STicks  uint64
+	Threads int
 	// After boot, in the time namespace of the reader.
-	StartTicks uint64 `json:"startTicks"`
-	VSize      uint64 `json:"vsizeBytes"`
-	RSSPages   int64  `json:"rssPages"`
-	ExitSignal int    `json:"exitSignal"`
-	CPU        int    `json:"cpu"` // that it ran on last
-	RTPriority int    `json:"rtPriority,omitempty"`
-	Policy     int    `json:"policy"` // sched_setscheduler(2)
+	StartTicks uint64
 }
 
 // ParseStat reads /proc/PID/stat.
@@ -57,12 +43,9 @@ func ParseStat(r io.Reader) (Stat, error) {
 		return Stat{}, fmt.Errorf("stat: pid: %w", err)
 	}
 	s.State = f.text(3)
-	s.PPID, s.PGID, s.SID, s.TTY, s.TPGID = f.int(4), f.int(5), f.int(6), f.int(7), f.int(8)
-	s.Flags, s.MinFault, s.MajFault = f.uint(9), f.uint(10), f.uint(12)
+	s.PPID, s.Flags = f.int(4), f.uint(9)
 	s.UTicks, s.STicks = f.uint(14), f.uint(15)
-	s.Priority, s.Nice, s.Threads = f.int(18), f.int(19), f.int(20)
-	s.StartTicks, s.VSize, s.RSSPages = f.uint(22), f.uint(23), int64(f.int(24))
-	s.ExitSignal, s.CPU, s.RTPriority, s.Policy = f.int(38), f.int(39), f.int(40), f.int(41)
+	s.Threads, s.StartTicks = f.int(20), f.uint(22)
 	if f.err != nil {
 		return Stat{}, f.err
 	}

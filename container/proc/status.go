@@ -9,61 +9,30 @@ import (
 	"strings"
 )
 
-// Status is /proc/PID/status (proc_pid_status(5)): what stat does not show.
-// Sizes are in bytes here; the kernel shows KiB.
+// Status is what is wanted of /proc/PID/status (proc_pid_status(5)): what stat
+// does not show. Sizes are in bytes here; the kernel shows KiB.
 type Status struct {
-	Name   string `json:"name"`
-	State  string `json:"state"` // one letter
-	Umask  uint32 `json:"umask"`
-	TGID   int    `json:"tgid"`
-	PID    int    `json:"pid"`
-	PPID   int    `json:"ppid"`
-	Tracer int    `json:"tracerPid,omitempty"`
+	Name   string
+	State  string // one letter
+	TGID   int
+	PID    int
+	PPID   int
+	Tracer int
 	// Real, effective, saved, file system.
-	UIDs   [4]uint32 `json:"uids"`
-	GIDs   [4]uint32 `json:"gids"`
-	Groups []uint32  `json:"groups,omitempty"`
+	UIDs [4]uint32
+	GIDs [4]uint32
 	// The same process in each pid namespace from the reader's to its own.
-	NSTGID []int `json:"nsTgid,omitempty"`
-	NSPID  []int `json:"nsPid,omitempty"`
-	NSPGID []int `json:"nsPgid,omitempty"`
-	NSSID  []int `json:"nsSid,omitempty"`
+	NSPID  []int
+	NSPGID []int
+	NSSID  []int
 
-	KernelThread bool   `json:"kernelThread,omitempty"`
-	VmSize       uint64 `json:"vmSizeBytes"`
-	VmPeak       uint64 `json:"vmPeakBytes"`
-	VmLocked     uint64 `json:"vmLockedBytes"`
-	RSS          uint64 `json:"rssBytes"`
-	RSSAnon      uint64 `json:"rssAnonBytes"`
-	RSSFile      uint64 `json:"rssFileBytes"`
-	RSSShmem     uint64 `json:"rssShmemBytes"`
-	Swap         uint64 `json:"swapBytes"`
-	Hugetlb      uint64 `json:"hugetlbBytes"`
-	Threads      int    `json:"threads"`
-
-	// Sets, a bit each: signal n is bit n-1, capability n is bit n.
-	SigPending  uint64 `json:"sigPending"`
-	ShdPending  uint64 `json:"shdPending"`
-	SigBlocked  uint64 `json:"sigBlocked"`
-	SigIgnored  uint64 `json:"sigIgnored"`
-	SigCaught   uint64 `json:"sigCaught"`
-	Inheritable uint64 `json:"capInheritable"`
-	Permitted   uint64 `json:"capPermitted"`
-	Effective   uint64 `json:"capEffective"`
-	Bounding    uint64 `json:"capBounding"`
-	Ambient     uint64 `json:"capAmbient"`
-
-	NoNewPrivs     bool   `json:"noNewPrivs,omitempty"`
-	Seccomp        int    `json:"seccomp"` // 0 off, 1 strict, 2 filter
-	SeccompFilters int    `json:"seccompFilters,omitempty"`
-	CPUs           string `json:"cpusAllowed"` // list format: "0-3,8"
-	Mems           string `json:"memsAllowed"`
-	VolSwitches    uint64 `json:"voluntarySwitches"`
-	NonvolSwitches uint64 `json:"nonvoluntarySwitches"`
+	VmSize  uint64
+	RSS     uint64
+	Threads int
+	CPUs    string // list format: "0-3,8"
 }
 
-// ParseStatus reads /proc/PID/status. Lines that it does not know are skipped:
-// kernels add some all the time.
+// ParseStatus reads /proc/PID/status. Lines that nobody has asked for are skipped.
 func ParseStatus(r io.Reader) (Status, error) {
 	s := Status{}
 	lines := bufio.NewScanner(r)
@@ -95,8 +64,6 @@ func (s *Status) set(key, value string) (err error) {
 	switch key {
 	case "State":
 		s.State, _, _ = strings.Cut(value, " ")
-	case "Umask":
-		err = number(value, 8, &s.Umask)
 	case "Tgid":
 		err = number(value, 10, &s.TGID)
 	case "Pid":
@@ -109,93 +76,22 @@ func (s *Status) set(key, value string) (err error) {
 		err = four(value, &s.UIDs)
 	case "Gid":
 		err = four(value, &s.GIDs)
-	case "Groups":
-		s.Groups, err = list[uint32](value)
-	case "NStgid":
-		s.NSTGID, err = list[int](value)
 	case "NSpid":
 		s.NSPID, err = list[int](value)
 	case "NSpgid":
 		s.NSPGID, err = list[int](value)
 	case "NSsid":
 		s.NSSID, err = list[int](value)
-	case "Kthread":
-		s.KernelThread = value == "1"
+	case "VmSize":
+		err = kib(value, &s.VmSize)
+	case "VmRSS":
+		err = kib(value, &s.RSS)
 	case "Threads":
 		err = number(value, 10, &s.Threads)
-	case "NoNewPrivs":
-		s.NoNewPrivs = value == "1"
-	case "Seccomp":
-		err = number(value, 10, &s.Seccomp)
-	case "Seccomp_filters":
-		err = number(value, 10, &s.SeccompFilters)
 	case "Cpus_allowed_list":
 		s.CPUs = value
-	case "Mems_allowed_list":
-		s.Mems = value
-	case "voluntary_ctxt_switches":
-		err = number(value, 10, &s.VolSwitches)
-	case "nonvoluntary_ctxt_switches":
-		err = number(value, 10, &s.NonvolSwitches)
-	default:
-		if set := s.bits(key); set != nil {
-			return number(value, 16, set)
-		}
-		if size := s.size(key); size != nil {
-			return kib(value, size)
-		}
 	}
 	return err
-}
-
-func (s *Status) bits(key string) *uint64 {
-	switch key {
-	case "SigPnd":
-		return &s.SigPending
-	case "ShdPnd":
-		return &s.ShdPending
-	case "SigBlk":
-		return &s.SigBlocked
-	case "SigIgn":
-		return &s.SigIgnored
-	case "SigCgt":
-		return &s.SigCaught
-	case "CapInh":
-		return &s.Inheritable
-	case "CapPrm":
-		return &s.Permitted
-	case "CapEff":
-		return &s.Effective
-	case "CapBnd":
-		return &s.Bounding
-	case "CapAmb":
-		return &s.Ambient
-	}
-	return nil
-}
-
-func (s *Status) size(key string) *uint64 {
-	switch key {
-	case "VmSize":
-		return &s.VmSize
-	case "VmPeak":
-		return &s.VmPeak
-	case "VmLck":
-		return &s.VmLocked
-	case "VmRSS":
-		return &s.RSS
-	case "RssAnon":
-		return &s.RSSAnon
-	case "RssFile":
-		return &s.RSSFile
-	case "RssShmem":
-		return &s.RSSShmem
-	case "VmSwap":
-		return &s.Swap
-	case "HugetlbPages":
-		return &s.Hugetlb
-	}
-	return nil
 }
 
 type integer interface {

@@ -12,13 +12,9 @@ import (
 
 // Process is a process with those that descend from it.
 type Process struct {
-	PID        int        `json:"pid"`
-	PPID       int        `json:"ppid"`
-	Comm       string     `json:"comm"`
-	State      string     `json:"state"`
-	StartTicks uint64     `json:"startTicks"`
-	Threads    int        `json:"threads"`
-	Children   []*Process `json:"children,omitempty"` // in the order of their birth
+	PID      int
+	PPID     int
+	Children []*Process // in the order of their birth
 }
 
 // All lists p and its descendants, parents before their children.
@@ -62,7 +58,7 @@ func (f FS) tree(pid, depth int, children func(int) ([]int, error)) (*Process, e
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{PID: s.PID, PPID: s.PPID, Comm: s.Comm, State: s.State, StartTicks: s.StartTicks, Threads: s.Threads}
+	p := &Process{PID: s.PID, PPID: s.PPID}
 	pids, err := children(pid)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -83,7 +79,7 @@ func (f FS) tree(pid, depth int, children func(int) ([]int, error)) (*Process, e
 
 // children asks each thread for those that it has made.
 func (f FS) children(pid int) ([]int, error) {
-	tids, err := f.Threads(pid)
+	tids, err := numbers(f.path(pid, "task"))
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,12 @@
 // A descriptor that was opened before something was mounted onto it shows
 // what is below the mount: open the path again to see the mount.
 //
+// Why not a library: cyphar/filepath-securejoin's pathrs-lite (v0.7.0) takes
+// 36 µs for a mount point that is there, this 4 µs, and a container has a dozen
+// of them; it refuses a link to what is still to be made (/var/run, before there
+// is a /run), and makes no files. An [os.Root] refuses absolute links, where a
+// container's root is to be what they start from.
+//
 // What it does not do: it mounts nothing, and it does not stop a path from
 // crossing a mount point or from being renamed after it was opened.
 package safepath

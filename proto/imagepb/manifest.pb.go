@@ -428,8 +428,8 @@ func (x *Writer) GetHost() string {
 // Traits are the facts that choose how a restore goes.
 type Traits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A TCP connection was established or in an accept queue: the restore needs
-	// the same address, and CRIU its tcp-established option.
+	// The image holds a TCP connection: the restore needs the same address, and
+	// CRIU its tcp-established option.
 	EstablishedTcp bool `protobuf:"varint,1,opt,name=established_tcp,json=establishedTcp,proto3" json:"established_tcp,omitempty"`
 	// The container has a terminal (process.terminal of bundle.json).
 	Terminal bool `protobuf:"varint,2,opt,name=terminal,proto3" json:"terminal,omitempty"`
@@ -438,8 +438,14 @@ type Traits struct {
 	// The memory pages are not all in this image: the parent's are needed.
 	Incremental bool `protobuf:"varint,4,opt,name=incremental,proto3" json:"incremental,omitempty"`
 	// Number of processes, and of threads of all of them.
-	Processes     uint32 `protobuf:"varint,5,opt,name=processes,proto3" json:"processes,omitempty"`
-	Threads       uint32 `protobuf:"varint,6,opt,name=threads,proto3" json:"threads,omitempty"`
+	Processes uint32 `protobuf:"varint,5,opt,name=processes,proto3" json:"processes,omitempty"`
+	Threads   uint32 `protobuf:"varint,6,opt,name=threads,proto3" json:"threads,omitempty"`
+	// Sockets that belong to the container's address on the bridge, and so do not
+	// serve a clone with another one: TCP listeners and UDP sockets that are bound
+	// to it, which nothing reaches there, and UDP sockets that are connected from
+	// it, which CRIU cannot connect again (their number is not in the first one).
+	BoundSockets  uint32 `protobuf:"varint,7,opt,name=bound_sockets,json=boundSockets,proto3" json:"bound_sockets,omitempty"`
+	ConnectedUdp  uint32 `protobuf:"varint,8,opt,name=connected_udp,json=connectedUdp,proto3" json:"connected_udp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -513,6 +519,20 @@ func (x *Traits) GetProcesses() uint32 {
 func (x *Traits) GetThreads() uint32 {
 	if x != nil {
 		return x.Threads
+	}
+	return 0
+}
+
+func (x *Traits) GetBoundSockets() uint32 {
+	if x != nil {
+		return x.BoundSockets
+	}
+	return 0
+}
+
+func (x *Traits) GetConnectedUdp() uint32 {
+	if x != nil {
+		return x.ConnectedUdp
 	}
 	return 0
 }
@@ -638,14 +658,16 @@ const file_crucible_image_manifest_proto_rawDesc = "" +
 	" \x03(\tR\bcpuFlags\x12\x1b\n" +
 	"\tpage_size\x18\v \x01(\rR\bpageSize\x12\x17\n" +
 	"\aboot_id\x18\f \x01(\tR\x06bootId\x12\x12\n" +
-	"\x04host\x18\r \x01(\tR\x04host\"\xce\x01\n" +
+	"\x04host\x18\r \x01(\tR\x04host\"\x98\x02\n" +
 	"\x06Traits\x12'\n" +
 	"\x0festablished_tcp\x18\x01 \x01(\bR\x0eestablishedTcp\x12\x1a\n" +
 	"\bterminal\x18\x02 \x01(\bR\bterminal\x12%\n" +
 	"\x0euser_namespace\x18\x03 \x01(\bR\ruserNamespace\x12 \n" +
 	"\vincremental\x18\x04 \x01(\bR\vincremental\x12\x1c\n" +
 	"\tprocesses\x18\x05 \x01(\rR\tprocesses\x12\x18\n" +
-	"\athreads\x18\x06 \x01(\rR\athreads\"`\n" +
+	"\athreads\x18\x06 \x01(\rR\athreads\x12#\n" +
+	"\rbound_sockets\x18\a \x01(\rR\fboundSockets\x12#\n" +
+	"\rconnected_udp\x18\b \x01(\rR\fconnectedUdp\"`\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +

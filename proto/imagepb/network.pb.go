@@ -218,7 +218,7 @@ type Attachment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "none", "host" or "bridge".
 	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
-	// Name of the host's bridge.
+	// Name of the host's bridge; empty: the state root's own.
 	Bridge string `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"`
 	// The container's address on it with its prefix length, and the address of
 	// its default route.
@@ -231,8 +231,10 @@ type Attachment struct {
 	// Name of the host's end; made anew by each restore.
 	HostLink string `protobuf:"bytes,7,opt,name=host_link,json=hostLink,proto3" json:"host_link,omitempty"`
 	// Bytes of an IP packet (IFLA_MTU).
-	Mtu           uint32           `protobuf:"varint,8,opt,name=mtu,proto3" json:"mtu,omitempty"`
-	Ports         []*PublishedPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
+	Mtu   uint32           `protobuf:"varint,8,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Ports []*PublishedPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
+	// The bridge was made by crucible: a restore makes it again where it is not.
+	OwnBridge     bool `protobuf:"varint,10,opt,name=own_bridge,json=ownBridge,proto3" json:"own_bridge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -329,6 +331,13 @@ func (x *Attachment) GetPorts() []*PublishedPort {
 		return x.Ports
 	}
 	return nil
+}
+
+func (x *Attachment) GetOwnBridge() bool {
+	if x != nil {
+		return x.OwnBridge
+	}
+	return false
 }
 
 // PublishedPort is a port of the host that leads to one of the container.
@@ -591,7 +600,7 @@ const file_crucible_image_network_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"/\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x10\n" +
-	"\x03raw\x18\x02 \x01(\fR\x03raw\"\xf6\x01\n" +
+	"\x03raw\x18\x02 \x01(\fR\x03raw\"\x95\x02\n" +
 	"\n" +
 	"Attachment\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x16\n" +
@@ -602,7 +611,10 @@ const file_crucible_image_network_proto_rawDesc = "" +
 	"\x04link\x18\x06 \x01(\tR\x04link\x12\x1b\n" +
 	"\thost_link\x18\a \x01(\tR\bhostLink\x12\x10\n" +
 	"\x03mtu\x18\b \x01(\rR\x03mtu\x123\n" +
-	"\x05ports\x18\t \x03(\v2\x1d.crucible.image.PublishedPortR\x05ports\"\x92\x01\n" +
+	"\x05ports\x18\t \x03(\v2\x1d.crucible.image.PublishedPortR\x05ports\x12\x1d\n" +
+	"\n" +
+	"own_bridge\x18\n" +
+	" \x01(\bR\townBridge\"\x92\x01\n" +
 	"\rPublishedPort\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12!\n" +
 	"\fhost_address\x18\x02 \x01(\tR\vhostAddress\x12\x1b\n" +
