@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -183,7 +184,7 @@ func nothingLeft(t *testing.T, root int) {
 	if root > 0 && isChild(root) {
 		t.Fatalf("nobody has waited for the root task %d", root)
 	}
-	for end := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		left := children(os.Getpid())
 		for _, pid := range left {
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
@@ -246,10 +247,20 @@ func leftMountPoints(t *testing.T) {
 	t.Cleanup(func() {
 		after, _ := filepath.Glob(pattern)
 		for _, dir := range after {
-			if !slices.Contains(before, dir) {
+			if !slices.Contains(before, dir) && !mounted(dir) {
 				_ = os.Remove(dir) // empty ones only
 			}
 		}
+	})
+}
+
+// mounted says whether a directory is a mount point in any namespace: a CRIU
+// that somebody else has started is using it.
+func mounted(dir string) bool {
+	tables, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
+	return slices.ContainsFunc(tables, func(table string) bool {
+		data, _ := os.ReadFile(table)
+		return strings.Contains(string(data), " "+dir+" ")
 	})
 }
 
@@ -300,7 +311,7 @@ func TestKilledUnnamed(t *testing.T) {
 		res, err := p.Restore(t.Context(), o, func(e Event) error {
 			if e.Script == PreRestore {
 				go func() {
-					for end := time.Now().Add(time.Second); len(children(os.Getpid())) < 2 && time.Now().Before(end); {
+					for end := time.Now().Add(patience); len(children(os.Getpid())) < 2 && time.Now().Before(end); {
 					}
 					kill()
 				}()

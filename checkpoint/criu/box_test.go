@@ -130,6 +130,11 @@ func (w *workload) kill() {
 	w.once.Do(func() {
 		pids := append(tree(w.pid), w.tree...)
 		killTree(w.pid)
+		for _, pid := range w.tree { // whose parent died before: it came to us
+			if isChild(pid) {
+				killTree(pid)
+			}
+		}
 		_ = w.cmd.Wait()
 		reap(pids)
 	})

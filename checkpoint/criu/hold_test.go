@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -19,7 +20,7 @@ func holds() map[string]func() error {
 		"detached-mount": holdDetachedMount,
 		"tcp":            func() error { return holdTCP(true) },
 		"tcp-in-flight":  func() error { return holdTCP(false) },
-		"listener":       func() error { return keep(listenOn([4]byte{127, 0, 0, 1}, 39871)) },
+		"listener":       holdListener,
 		"mptcp":          func() error { return holdSocket(unix.AF_INET, unix.SOCK_STREAM, 262, true) },
 		"vsock":          func() error { return holdSocket(unix.AF_VSOCK, unix.SOCK_STREAM, 0, false) },
 		"corked":         holdCorked,
@@ -87,6 +88,19 @@ func listenOn(addr [4]byte, port int) (int, error) {
 		return -1, err
 	}
 	return fd, unix.Listen(fd, 4)
+}
+
+// holdListener writes the port that it listens at into the file "port".
+func holdListener() error {
+	fd, err := listenOn([4]byte{127, 0, 0, 1}, 0)
+	if err != nil {
+		return err
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile("port", []byte(strconv.Itoa(name.(*unix.SockaddrInet4).Port)), 0o600)
 }
 
 func holdUnixListener() error {

@@ -176,7 +176,11 @@ func restoreProvocations() []restoreProvocation {
 			fatal(t, os.Remove(filepath.Join(images, "inventory.img")))
 		}},
 		{kind: "address-in-use", hold: "listener", spoil: func(t *testing.T, w *workload, _ string) {
-			fd, err := listenOn([4]byte{127, 0, 0, 1}, 39871)
+			text, err := os.ReadFile(filepath.Join(w.Dir, "port"))
+			fatal(t, err)
+			port, err := strconv.Atoi(string(text))
+			fatal(t, err)
+			fd, err := listenOn([4]byte{127, 0, 0, 1}, port)
 			fatal(t, err)
 			t.Cleanup(func() { unix.Close(fd) })
 		}},

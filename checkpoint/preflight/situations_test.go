@@ -249,7 +249,7 @@ func TestFrozen(t *testing.T) {
 	b := startBox(t, "nothing")
 	layout, err := cgroup.Detect()
 	must(t, err)
-	group, err := layout.Create("crucible-preflight-"+itoa(os.Getpid()), nil)
+	group, err := layout.Create(testenv.Name(t), nil)
 	must(t, err)
 	defer func() {
 		_ = group.Thaw(context.Background())
@@ -259,7 +259,7 @@ func TestFrozen(t *testing.T) {
 		}
 	}()
 	must(t, group.Add(b.pid))
-	_, err = group.Freeze(t.Context(), 10*time.Second)
+	_, err = group.Freeze(t.Context(), 30*time.Second)
 	must(t, err)
 	if r := b.inspect(Options{}); len(r.Findings) != 0 {
 		t.Errorf("%+v", r.Findings)

@@ -303,7 +303,7 @@ func lookUp(v any, path string) (string, bool) {
 // has no event to wait for: a program that is to become ready.
 func scriptUntil(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile("(?m)" + args[0])
-	for end := time.Now().Add(patience / 3); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience / 2); ; time.Sleep(20 * time.Millisecond) {
 		path, _, _ := strings.Cut(ts.Getenv("PATH"), ":")
 		cmd := exec.Command(filepath.Join(path, "crucible"), args[1:]...)
 		cmd.Env = append(os.Environ(), "CRUCIBLE_ROOT="+ts.Getenv("CRUCIBLE_ROOT"))

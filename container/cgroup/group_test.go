@@ -50,7 +50,7 @@ func create(t testing.TB, l cgroup.Layout, r *specs.LinuxResources) *cgroup.Grou
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := errors.Join(g.Kill(ctx), g.Remove(ctx)); err != nil {
 			t.Error(err)
@@ -244,7 +244,7 @@ func TestKillFrozen(t *testing.T) {
 		freeze(t, g)
 		thaw(t, g) // the nested group stays frozen, which is not ours to say
 		freeze(t, g)
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := g.Kill(ctx); err != nil {
 			t.Fatal(err)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -191,7 +190,7 @@ func startOn(t testing.TB, g *cgroup.Group, name string, clone3 bool) *job {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { // runs before create's
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := g.Kill(ctx); err != nil {
 			t.Error(err)

@@ -144,13 +144,13 @@ func TestStats(t *testing.T) {
 		g := create(t, l, nil)
 		start(t, g, "spin")
 		var s cgroup.Stats
-		for deadline := time.Now().Add(5 * time.Second); s.CPU == nil || s.CPU.Usage < 20e6; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); s.CPU == nil || s.CPU.Usage < 20e6; time.Sleep(5 * time.Millisecond) {
 			var err error
 			if s, err = g.Stats(); err != nil {
 				t.Fatal(err)
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("used %+v in 5 s", s.CPU)
+				t.Fatalf("used %+v in %v", s.CPU, patience)
 			}
 		}
 		if s.CPU.User == 0 || s.CPU.User > s.CPU.Usage+20e6 {

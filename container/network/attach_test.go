@@ -72,7 +72,7 @@ func TestQuiet(t *testing.T) {
 	o.Quiet = true
 	a, ns := attach(t, o)
 	listenIn(t, ns, "tcp4", ":80")
-	if c, err := dialFrom(nil, a.Address.Addr().String()+":80"); err == nil {
+	if c, err := dialWithin(silence, nil, a.Address.Addr().String()+":80"); err == nil {
 		c.Close()
 		t.Fatal("a quiet container answered")
 	} else if errors.Is(err, unix.ECONNREFUSED) {
@@ -166,7 +166,7 @@ func TestDeadLease(t *testing.T) {
 func awaitGone(t testing.TB, name string) {
 	t.Helper()
 	h := hostSocket(t)
-	for end := time.Now().Add(5 * time.Second); h.linkExists(name); time.Sleep(2 * time.Millisecond) {
+	for end := deadline(); h.linkExists(name); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("link %s is still there", name)
 		}
@@ -328,7 +328,19 @@ func BenchmarkAttach(b *testing.B) {
 	b.ReportMetric(float64(detach.Microseconds())/float64(b.N), "detach-us/op")
 }
 
-func deadline() time.Time { return time.Now().Add(3 * time.Second) }
+// The check for leaks knows a state root's bridge and table by this name.
+func TestBridgeName(t *testing.T) {
+	for _, root := range []string{"/x", "/x/", t.TempDir()} {
+		if own, known := (Options{Root: root}).ownBridge(), testenv.Bridge(root); own != known {
+			t.Errorf("the bridge of %s is %s, and known as %s", root, own, known)
+		}
+	}
+}
+
+// patience is for what will come, silence for what will not.
+const patience, silence = 30 * time.Second, time.Second
+
+func deadline() time.Time { return time.Now().Add(patience) }
 
 // The host is where the caller is, not where the process was started: a monitor
 // that was started again from inside the container's namespace calls like this.

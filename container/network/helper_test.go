@@ -85,7 +85,7 @@ type pinger struct {
 
 func startPinger(c net.Conn) *pinger {
 	p := &pinger{c: c, stop: make(chan struct{}), done: make(chan error, 2)}
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * patience))
 	go func() {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()

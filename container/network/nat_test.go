@@ -68,7 +68,7 @@ func TestPublish(t *testing.T) {
 	mustEcho(t, ns2, "192.0.2.1:8080")
 	mustEcho(t, ns2, "10.77.0.1:8080")
 	mustEcho(t, ns, "10.77.0.1:8080") // a container, by the host, itself
-	if c, err := dialFrom(world, "192.0.2.1:8081"); err == nil {
+	if c, err := dialWithin(silence, world, "192.0.2.1:8081"); err == nil {
 		c.Close()
 		t.Error("a port published at 127.0.0.1 is reachable from outside")
 	}
@@ -137,7 +137,7 @@ func dialLocalhostOfHost(ns *os.File, a *Attachment, port string) (c net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	return dialFrom(ns, "127.0.0.1:"+port)
+	return dialWithin(3*time.Second, ns, "127.0.0.1:"+port)
 }
 
 func elements(t *testing.T, o Options) int {
@@ -204,11 +204,10 @@ func TestHalfMadeBridge(t *testing.T) {
 	// The first port of a bridge gives it its carrier. If the kernel has not
 	// noticed, it swallows the host's first ARP request, and the next is a second
 	// away.
-	start := time.Now()
-	mustEcho(t, nil, a.Address.Addr().String()+":80")
-	if took := time.Since(start); took > 500*time.Millisecond {
-		t.Errorf("the first connection took %s", took)
+	if l, _, err := h.link(a.Bridge); err != nil || !l.Operating {
+		t.Errorf("the bridge is not ready for the first connection: %+v, %v", l, err)
 	}
+	mustEcho(t, nil, a.Address.Addr().String()+":80")
 	if f, _ := readHost(t, forwardFile); f != "1" {
 		t.Errorf("ip_forward %q", f)
 	}

@@ -34,9 +34,13 @@ func listenIn(t testing.TB, ns *os.File, network, address string) net.Listener {
 	return l
 }
 
-func dialFrom(ns *os.File, address string) (c net.Conn, err error) {
+func dialFrom(ns *os.File, address string) (net.Conn, error) {
+	return dialWithin(patience, ns, address)
+}
+
+func dialWithin(limit time.Duration, ns *os.File, address string) (c net.Conn, err error) {
 	err = Do(ns, func() (err error) {
-		d := net.Dialer{Timeout: 3 * time.Second}
+		d := net.Dialer{Timeout: limit}
 		d.SetMultipathTCP(false)
 		c, err = d.Dial("tcp4", address)
 		return err
@@ -52,7 +56,7 @@ func mustEcho(t testing.TB, ns *os.File, address string) {
 		t.Fatalf("connect to %s: %v", address, err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(3 * time.Second))
+	c.SetDeadline(deadline())
 	if _, err := c.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
