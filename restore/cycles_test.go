@@ -229,9 +229,23 @@ m = bytearray(b"x") * (256 << 20)
 answer({"hello": lambda: [os.getpid()]})`)
 	b.checkpoint()
 	loader := func() []string { return processesWith(t, "lazy-pages", filepath.Join(b.root, "logs", b.name)) }
-	for range 20 { // it may be done before we find it
+	for end := time.Now().Add(patience); time.Now().Before(end); { // it may be done before we find it
+		// It is looked for meanwhile: to look takes as long as it may have to do.
+		restored, met := make(chan struct{}), make(chan []string, 1)
+		go func() {
+			var pids []string
+			for over := false; len(pids) == 0 && !over; pids = loader() {
+				select {
+				case <-restored:
+					over = true
+				default:
+				}
+			}
+			met <- pids
+		}()
 		b.restore("--lazy")
-		for _, pid := range loader() {
+		close(restored)
+		for _, pid := range <-met {
 			n, _ := strconv.Atoi(pid)
 			_ = unix.Kill(n, unix.SIGSTOP)
 		}

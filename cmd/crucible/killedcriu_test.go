@@ -107,7 +107,7 @@ func (s *stage) catchDump(c *running) (pid int) {
 // answers sees a line come back.
 func (s *stage) answers(conn net.Conn, line string) {
 	s.Helper()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		s.Fatal(err)
 	}
 	if _, err := fmt.Fprintln(conn, line); err != nil {
