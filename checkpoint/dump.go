@@ -246,7 +246,9 @@ func (d *dump) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.report.Findings = append(lostMask(d.mounts), d.report.Findings...)
+	if lost := lostMask(d.mounts); len(lost) > 0 {
+		d.report.Findings = append(lost, d.report.Findings...)
+	}
 	var blocking []preflight.Finding
 	for _, f := range d.report.Findings {
 		if f.Blocks {

@@ -70,8 +70,12 @@ func TestNullDeviceIsNotOpenedFromOutside(t *testing.T) {
 	}
 	// The executable, which is sealed, is known by no name in the container.
 	sealed := "foreign /" + filepath.Base(os.Args[0])
+	gone := "foreign /dev/pts/0" // the terminal itself, when it has been closed meanwhile
+	// What it enters the container's own group of v1 by, last of all: whoever
+	// takes it can put nobody there who is not in the container.
+	tasks := "/crucible/" + c.Name + "/tasks"
 	for _, what := range strings.Split(held, "\n") {
-		if strings.HasPrefix(what, "foreign ") && what != sealed {
+		if strings.HasPrefix(what, "foreign ") && what != sealed && what != gone && !strings.HasSuffix(what, tasks) {
 			t.Errorf("held in the container: %s", what)
 		}
 		// Who may trace it, as this container's programs may, has the same.
