@@ -363,6 +363,9 @@ func (c *Container) awaitSweep(ctx context.Context) error {
 	if c.State.Monitor != Self() {
 		_ = waitProcess(limited, c.State.Monitor) // it sweeps; if it cannot, we do
 	}
+	if err := network.Forget(limited, string(c.Root), c.Name); err != nil {
+		return err
+	}
 	_, err := network.Sweep(limited, string(c.Root))
 	return err
 }

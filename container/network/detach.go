@@ -77,6 +77,39 @@ func (a *Attachment) Detach(ctx context.Context) error {
 	return nil
 }
 
+// Forget gives back what a container has that is not coming back: Detach
+// leaves it the lease while frames are being kept for it, and Sweep while its
+// link is there, which the kernel buries in its own time.
+func Forget(ctx context.Context, root, name string) error {
+	h, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	all, err := lockLeases(ctx, root)
+	if err != nil {
+		return fmt.Errorf("forget network of %s: %w", name, err)
+	}
+	defer all.unlock()
+	leases, err := all.all("")
+	if err != nil {
+		return fmt.Errorf("forget network of %s: %w", name, err)
+	}
+	for _, e := range leases {
+		if e.Name != name {
+			continue
+		}
+		err := all.remove(e)
+		if err == nil && len(e.Publish) > 0 {
+			err = publishAll(h, all, e.Bridge)
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("forget network of %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // Swept is what Sweep found to do.
 type Swept struct {
 	Leases  []string `json:"leases,omitempty"`  // containers whose leases were dead
