@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -108,6 +111,48 @@ func (b *crucibleBox) restore(ctx context.Context, flags ...string) (time.Durati
 	err = decode([]byte(out), &r)
 	b.pid = r.Pid
 	return took, err
+}
+
+// firstAnswer restores the container and asks it as soon as it runs: a command
+// with --lazy goes on until the memory has been checked.
+func (b *crucibleBox) firstAnswer(ctx context.Context, socket string, flags ...string) (time.Duration, error) {
+	begin, done := time.Now(), make(chan error, 1)
+	go func() {
+		_, err := b.restore(ctx, flags...)
+		done <- err
+	}()
+	pid := 0
+	for pid == 0 {
+		select {
+		case err := <-done:
+			if err != nil {
+				return 0, err
+			}
+			done <- nil
+			pid = b.pid
+		case <-time.After(200 * time.Microsecond): // nothing tells of a file that is replaced at such a pace
+			pid = b.running()
+		}
+	}
+	_, err := ask(pid, socket, "touch")
+	took := time.Since(begin)
+	return took, errors.Join(err, <-done)
+}
+
+// running is the first process of the container once that is recorded as running.
+func (b *crucibleBox) running() int {
+	data, err := os.ReadFile(b.path("crucible", "containers", b.name, "state.json"))
+	if err != nil {
+		return 0
+	}
+	var state struct {
+		Recorded string
+		Init     struct{ Pid int }
+	}
+	if json.Unmarshal(data, &state) != nil || state.Recorded != "running" {
+		return 0
+	}
+	return state.Init.Pid
 }
 
 // clones makes many containers of the image at once.

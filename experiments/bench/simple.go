@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -154,12 +153,7 @@ func lazy(ctx context.Context, r *rig, out *results, n rounds) error {
 		arms := []arm{{nameCrucible, nil}, {nameLazy, nil}}
 		for i, flags := range [][]string{nil, {"--lazy"}} {
 			arms[i].once = func(ctx context.Context) ([]value, error) {
-				begin := time.Now()
-				if _, err := c.restore(ctx, flags...); err != nil {
-					return nil, err
-				}
-				_, err := ask(c.pid, r.socket(name), "touch")
-				took := time.Since(begin)
+				took, err := c.firstAnswer(ctx, r.socket(name), flags...)
 				if err != nil {
 					return nil, err
 				}
