@@ -119,7 +119,7 @@ func keepLog(t *testing.T, name string, work *os.File) {
 			line = strings.ReplaceAll(line, work.Name(), "/images")
 			for _, part := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '[' || r == ']' || r == '=' }) {
 				if at := strings.Index(part, "tmp/Test"); at >= 0 {
-					line = strings.ReplaceAll(line, part[at:], "work/"+filepath.Base(part))
+					line = strings.ReplaceAll(line, part[at:], "box/"+filepath.Base(part))
 				}
 			}
 			kept = append(kept, line)
