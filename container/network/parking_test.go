@@ -28,6 +28,7 @@ import (
 // did get lost, the kernel sends it again after 200 ms. On a busy machine the
 // outage may last as long, so the parked line has several tries.
 func TestFrozenServer(t *testing.T) {
+	testenv.Root(t)
 	t.Run("parked=false", func(t *testing.T) {
 		if again := outage(t, false); again == 0 {
 			t.Error("a dropped frame was not sent again: the parked case proves nothing")
