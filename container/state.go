@@ -211,8 +211,15 @@ func (c *Container) Lock() (unlock func(), err error) {
 }
 
 // Spec reads the bundle's config.json as it was when the container was created.
+// One that is being deleted is a *NotFoundError.
 func (c *Container) Spec() (*specs.Spec, error) {
-	return LoadSpec(c.path("config.json"))
+	spec, err := LoadSpec(c.path("config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, gone := os.Lstat(c.path("state.json")); errors.Is(gone, fs.ErrNotExist) {
+			return nil, &NotFoundError{Name: c.Name, Root: c.Root}
+		}
+	}
+	return spec, err
 }
 
 // Group opens the container's cgroup.

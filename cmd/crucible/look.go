@@ -54,6 +54,9 @@ Exit status: 0 success, 1 a container cannot be read; the others are listed.`,
 					continue
 				}
 				r, rowErr := rowFor(box)
+				if errors.As(rowErr, &gone) {
+					continue // deleted right now
+				}
 				if rowErr != nil {
 					err = errors.Join(err, rowErr)
 					continue
