@@ -125,6 +125,12 @@ func (d *dump) run(ctx context.Context) error {
 	if d.o.DryRun {
 		return d.preflight(ctx)
 	}
+	if d.c.State.Loader.Alive() {
+		d.o.Progress("wait for the rest of its memory")
+		if err := d.c.AwaitLoader(ctx); err != nil {
+			return err
+		}
+	}
 	if d.guard, err = d.c.Guard(d.wasFrozen); err != nil {
 		return err
 	}

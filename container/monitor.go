@@ -285,6 +285,7 @@ func (m *Monitor) SetNetwork(c network.Config) { m.c.State.Net = c }
 
 // SetLoader names our child that brings the container its memory page by page.
 // Without it the container would go on with wrong memory: it is ended with it.
+// It must come before Adopt.
 func (m *Monitor) SetLoader(pid int) { m.loader = pid }
 
 // SetImage says which image the container is restored from.

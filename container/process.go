@@ -53,6 +53,16 @@ func waitProcess(ctx context.Context, p Process) error {
 	return nil
 }
 
+// AwaitLoader waits until all of the container's memory is there, after a lazy
+// restore: what is still to come is not the container's yet, and would be
+// missing from an image.
+func (c *Container) AwaitLoader(ctx context.Context) error {
+	if err := waitProcess(ctx, c.State.Loader); err != nil {
+		return fmt.Errorf("wait for the memory of container %s, which is still being loaded: %w", c.Name, err)
+	}
+	return nil
+}
+
 // AwaitInit waits until the container's first process has ended, and with it
 // all the others.
 func (c *Container) AwaitInit(ctx context.Context) error { return waitProcess(ctx, c.State.Init) }

@@ -284,11 +284,17 @@ func (m *Monitor) record(waiting bool) error {
 		init = Process{Pid: m.pid} // it has ended already; Serve will tell
 	}
 	attachment, net, image := m.c.State.Attachment, m.c.State.Net, m.c.State.Image
+	loader := Process{}
+	if m.loader != 0 {
+		if loader, err = ProcessOf(m.loader); err != nil {
+			loader = Process{} // it is done already
+		}
+	}
 	return m.c.Update(func(s *State) {
 		s.Recorded, s.Init, s.Monitor, s.Boot = Running, init, Self(), bootID()
 		s.MonitorThread, s.Starting, s.Maker = unix.Gettid(), false, Process{}
 		s.Net, s.Attachment, s.Terminal = net, attachment, m.spec.Process.Terminal
-		s.Image, s.ExitStatus, s.Finished = image, nil, time.Time{}
+		s.Image, s.ExitStatus, s.Finished, s.Loader = image, nil, time.Time{}, loader
 		if attachment != nil {
 			s.LastAddress = attachment.Address
 		}

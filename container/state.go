@@ -63,6 +63,8 @@ type State struct {
 	// LastAddress is the one that the container had last: it gets it again if it
 	// is free.
 	LastAddress netip.Prefix `json:"lastAddress,omitzero"`
+	// Loader brings the container its memory, after a lazy restore.
+	Loader Process `json:"loader,omitzero"`
 	// Image is the image that the container was last checkpointed to or
 	// restored from, as NAME@N.
 	Image string `json:"image,omitempty"`

@@ -221,6 +221,24 @@ func (b *box) pids() (all []int) {
 	return all
 }
 
+// testLazyCheckpoint: an image that is made at once after a lazy restore has
+// what was not loaded yet.
+func testLazyCheckpoint(t *testing.T, e *env) {
+	const bytes = 512 << 20
+	b := e.run(nil, python(t), "-c", ask(t)+fmt.Sprintf(`
+m = bytearray(b"x") * %d
+answer({"count": lambda: [m.count(b"x")]})`, bytes))
+	var whole []int
+	b.ask("count", &whole)
+	b.checkpoint()
+	b.restore("--lazy")
+	b.cycle()
+	b.ask("count", &whole)
+	if len(whole) != 1 || whole[0] != bytes {
+		t.Errorf("%v bytes are as they were, of %d", whole, bytes)
+	}
+}
+
 // testLoaderKilled: a container that has lost the loader of its memory does not
 // go on with wrong memory.
 func testLoaderKilled(t *testing.T, e *env) {

@@ -292,11 +292,11 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 	if err := j.limitRoom(); err != nil {
 		return err
 	}
-	if err := j.m.Adopt(result.Pid, j.master); err != nil {
-		return err
-	}
 	if loader != nil {
 		j.m.SetLoader(loader.Pid())
+	}
+	if err := j.m.Adopt(result.Pid, j.master); err != nil {
+		return err
 	}
 	if err := j.m.Listen(); err != nil {
 		return err

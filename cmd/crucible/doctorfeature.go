@@ -32,7 +32,7 @@ func featureOf(name string) feature {
 		"seccomp_filters":          {told: "kernel/seccomp filter", costs: "programs with a seccomp filter cannot be checkpointed", remedy: "build the kernel with CONFIG_SECCOMP_FILTER=y"},
 		"clone3_set_tid":           {told: "kernel/choose a pid", costs: "pids are chosen by way of ns_last_pid, one process at a time", remedy: kernel},
 		"openat2":                  {told: "kernel/openat2", costs: "paths are looked up step by step", remedy: kernel},
-		"net_diag_raw":             {told: "network/other sockets' diagnosis", costs: "raw sockets cannot be checkpointed", remedy: "load the module: modprobe raw_diag"},
+		"net_diag_raw":             {told: "network/other sockets' diagnosis", costs: "CRIU cannot list raw sockets, and refuses some", remedy: "load the module: modprobe raw_diag"},
 		"network_lock_nftables":    {told: "criu/network lock"},
 		"has_ipt_legacy":           {told: "criu/network lock"},
 		"apparmor_stacking":        {costs: "programs in an AppArmor namespace of their own cannot be checkpointed; crucible makes none", remedy: "none needed without AppArmor; else " + kernel + " that is booted with apparmor=1"},

@@ -186,7 +186,7 @@ func explainContainer(err error, f *failure) bool {
 	case errors.As(err, &missing):
 		f.Code, f.Hint = 3, "`crucible list` shows the containers"
 	case errors.As(err, &exists):
-		f.Code, f.Hint = 5, "choose another name, or `crucible delete "+exists.Name+"` first"
+		f.Code, f.Hint = 5, "choose another name, or `crucible delete -f "+exists.Name+"` first"
 	case errors.As(err, &state):
 		f.Code, f.Hint = 4, stateHint(state)
 	case errors.As(err, &bundle):

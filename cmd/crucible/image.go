@@ -223,11 +223,11 @@ type removal struct {
 
 func runImageRemove(c *cobra.Command, a *app, args []string, all bool) error {
 	store := a.images()
-	refs, err := toRemove(store, args, all)
+	refs, missing, err := toRemove(store, args, all)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{missing} // which does not keep the others
 	removed := []removal{}
 	for _, ref := range refs {
 		err := store.Remove(c.Context(), ref)
@@ -244,31 +244,34 @@ func runImageRemove(c *cobra.Command, a *app, args []string, all bool) error {
 	}), errors.Join(errs...))
 }
 
-// toRemove are the images that arguments of `crucible image rm` name.
-func toRemove(store images.Store, args []string, all bool) ([]string, error) {
-	var refs []string
+// toRemove are the images that arguments of `crucible image rm` name; missing
+// names the containers that have none.
+func toRemove(store images.Store, args []string, all bool) (refs []string, missing, err error) {
 	for _, arg := range args {
 		r, err := images.ParseRef(arg)
 		switch {
 		case err != nil:
-			return nil, &usageError{err}
-		case all == (r.Number != 0):
-			return nil, misuse("remove image %s: say which one, NAME@N, or --all NAME", arg)
+			return nil, nil, &usageError{err}
+		case all && r.Number != 0:
+			return nil, nil, misuse("remove image %s: --all takes the name of a container, without @N", arg)
+		case !all && r.Number == 0:
+			return nil, nil, misuse("remove image %s: say which one, NAME@N, or --all NAME", arg)
 		case !all:
 			refs = append(refs, arg)
 			continue
 		}
 		if _, err := store.Open(arg); errors.Is(err, images.NotFound) {
-			return nil, err
+			missing = errors.Join(missing, err)
+			continue
 		}
 		numbers, err := store.Numbers(r.Name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		// The newest first: an image builds on older ones.
 		for n := len(numbers) - 1; n >= 0; n-- {
 			refs = append(refs, images.Ref{Name: r.Name, Number: numbers[n]}.String())
 		}
 	}
-	return refs, nil
+	return refs, missing, nil
 }

@@ -103,7 +103,7 @@ func TestImageCommands(t *testing.T) {
 		{args: "verify --json web", code: 6, out: []string{`"intact": false`, `"mounts.pb is missing"`}, err: `"exitCode":6`},
 		{args: "verify", code: 2, err: "expected the name of an image"},
 		{args: "rm web", code: 2, err: "say which one"},
-		{args: "rm --all web@1", code: 2, err: "say which one"},
+		{args: "rm --all web@1", code: 2, err: "without @N"},
 		{args: "rm web@7", code: 3, err: "the newest is web@2"},
 		{args: "rm --json db@1", out: []string{`[`, `"image": "db@1"`, `"status": "removed"`}},
 		{args: "rm --all web", out: []string{"web@2", "web@1"}},

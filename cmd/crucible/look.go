@@ -136,7 +136,7 @@ func (a *app) listTable(rows []row) error {
 		if r.Pid > 0 {
 			pid = fmt.Sprint(r.Pid)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, status, pid, dash(r.Address), dash(r.Image), age(r.Created), shorten(r.Command, 50))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, status, pid, dash(r.Address), dash(r.Image), age(r.Created), shorten(printable(r.Command), 50))
 	}
 	return w.Flush()
 }

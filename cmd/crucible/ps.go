@@ -108,7 +108,7 @@ func (a *app) psTable(tasks []task) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PID\tHOST PID\tUID\tSTATE\tTHREADS\tRSS\tCOMMAND")
 	for _, t := range tasks {
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%d\t%s\t%s\n", t.Pid, t.HostPid, t.UID, t.State, t.Threads, formatSize(int64(t.RSS)), shorten(t.Command, 80))
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%d\t%s\t%s\n", t.Pid, t.HostPid, t.UID, t.State, t.Threads, formatSize(int64(t.RSS)), shorten(printable(t.Command), 80))
 	}
 	return w.Flush()
 }

@@ -50,7 +50,7 @@ missing or does not work here.`,
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "name of the restored container (default: the image's)")
 	f.StringVar(&o.Address, "ip", "", "address on the bridge: A.B.C.D[/N]")
-	f.StringArrayVarP(&o.publish, "publish", "p", nil, "forward a port of the host: [ADDRESS:]PORT:PORT[/udp] (default: the image's, unless it is a clone)")
+	f.StringArrayVarP(&o.publish, "publish", "p", nil, "forward a port of the host: [HOSTADDRESS:]HOSTPORT:PORT[/udp] (default: the image's, unless it is a clone)")
 	f.IntVar(&o.count, "count", 0, "make this many clones: NAME-1, NAME-2, ...")
 	f.IntVar(&o.parallel, "parallel", runtime.NumCPU(), "how many clones to make at the same time")
 	f.BoolVar(&o.Lazy, "lazy", false, "let it run before its memory is loaded (userfaultfd)")
@@ -62,7 +62,7 @@ missing or does not work here.`,
 
 func runRestore(c *cobra.Command, a *app, o *restoreOptions, ref string) error {
 	switch {
-	case o.count < 0:
+	case o.count < 1 && c.Flags().Changed("count"):
 		return misuse("--count must be positive")
 	case o.count > 1 && o.Address != "":
 		return misuse("--ip is for one container: clones choose their own addresses")

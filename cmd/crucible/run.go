@@ -54,7 +54,7 @@ func (o *defineOptions) addFlags(a *app, c *cobra.Command) {
 	f.StringArrayVar(&o.Devices, "device", nil, "give it a device of the host: no other than the usual ones (null, tty, ...) can be opened")
 	f.StringVar(&o.net, "net", "none", "network: none, host, or bridge[=NAME]; a bridge that does not exist is made")
 	f.StringVar(&o.address, "ip", "", "address on the bridge: A.B.C.D[/N] (default: a free one); the first one's /N is the bridge's")
-	f.StringArrayVarP(&o.publish, "publish", "p", nil, "forward a port of the host: [ADDRESS:]PORT:PORT[/udp]")
+	f.StringArrayVarP(&o.publish, "publish", "p", nil, "forward a port of the host: [HOSTADDRESS:]HOSTPORT:PORT[/udp]")
 	f.StringVar(&o.memory, "memory", "", "limit of memory, in bytes or with k, m, g")
 	f.Float64Var(&o.CPUs, "cpus", 0, "limit of processor time, in processors")
 	f.Int64Var(&o.Pids, "pids", 0, "limit of tasks")
@@ -188,8 +188,9 @@ func newRunCommand(a *app) *cobra.Command {
 		Long: `Run a program in a new container: any program of the host, isolated, or one of
 another root filesystem. What it writes goes to a private layer.
 
-With -d the name is printed and the program goes on in the background; see logs,
-attach, wait, stop.
+A container in the foreground ends with this command. With -d the name is printed
+and the program goes on in the background; see logs, attach (whose keys to leave
+are Ctrl-P Ctrl-Q), wait, stop.
 
 Exit status: the program's, 125 crucible failed, 126 the program cannot be
 executed, 127 it does not exist in the container; with -d 0 if it was started.`,

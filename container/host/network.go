@@ -25,7 +25,7 @@ func networkProbes() []probe {
 		{group, "tcp repair", true, inside(tryTCPRepair, unix.ENOPROTOOPT),
 			"TCP connections cannot be carried", "build the kernel with CONFIG_CHECKPOINT_RESTORE=y"},
 		{group, "socket diagnosis", true, askDiag,
-			"sockets of these kinds cannot be checkpointed", "load the modules: modprobe -a unix_diag tcp_diag udp_diag inet_diag"},
+			"what is queued in sockets of these kinds is not seen before a checkpoint", "load the modules: modprobe -a unix_diag tcp_diag udp_diag inet_diag"},
 		{group, "other sockets' diagnosis", false, askRareDiag,
 			"sockets of these kinds cannot be checkpointed", "load the modules: modprobe -a raw_diag af_packet_diag netlink_diag"},
 		{group, "nftables", false, inside(tryNftables, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EINVAL, unix.ENOENT),
