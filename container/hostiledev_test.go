@@ -81,7 +81,11 @@ func descriptor(fd string) string {
 	if err != nil {
 		return "" // closed meanwhile
 	}
-	if here, err := os.Stat(link); err != nil || !os.SameFile(here, held) {
+	here, err := os.Stat(link)
+	if again, linkErr := os.Readlink(fd); linkErr != nil || again != link {
+		return "" // it stands for something else by now
+	}
+	if err != nil || !os.SameFile(here, held) {
 		return "foreign " + link
 	}
 	return link
