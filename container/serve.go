@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"crucible/container/cgroup"
 )
 
 // Serve is the rest of the monitor's life: it copies output, answers on its
@@ -70,11 +72,13 @@ func (m *Monitor) finish(code int) error {
 	defer cancel()
 	var errs []error
 	m.leaveNetwork()
+	starved := false
 	if m.group != nil {
 		group, err := m.group.Again()
 		if err != nil {
 			group = m.group
 		}
+		starved = code != 0 && outOfMemory(group)
 		errs = append(errs, group.Kill(ctx), group.Remove(ctx))
 	}
 	m.stdio.drain()
@@ -89,7 +93,7 @@ func (m *Monitor) finish(code int) error {
 	if !remove || m.detached { // in the foreground nobody else waits for the exit status
 		errs = append(errs, m.c.Update(func(s *State) {
 			s.Recorded, s.ExitStatus, s.Finished = Stopped, &code, time.Now()
-			s.Attachment = nil
+			s.Attachment, s.OOMKilled = nil, starved
 		}))
 	}
 	m.control.ended(code)
@@ -104,6 +108,13 @@ func (m *Monitor) finish(code int) error {
 	m.stdio.close()
 	m.sweep(ctx)
 	return errors.Join(errs...)
+}
+
+// outOfMemory says whether the kernel has killed a task of the group because
+// the group was at its limit.
+func outOfMemory(g *cgroup.Group) bool {
+	s, err := g.Stats()
+	return err == nil && s.Memory != nil && s.Memory.OOMKills > 0
 }
 
 // unmount takes the root filesystem out of the monitor's mount namespace: the

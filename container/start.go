@@ -294,7 +294,7 @@ func (m *Monitor) record(waiting bool) error {
 		s.Recorded, s.Init, s.Monitor, s.Boot = Running, init, Self(), bootID()
 		s.MonitorThread, s.Starting, s.Maker = unix.Gettid(), false, Process{}
 		s.Net, s.Attachment, s.Terminal = net, attachment, m.spec.Process.Terminal
-		s.Image, s.ExitStatus, s.Finished, s.Loader = image, nil, time.Time{}, loader
+		s.Image, s.ExitStatus, s.Finished, s.Loader, s.OOMKilled = image, nil, time.Time{}, loader, false
 		if attachment != nil {
 			s.LastAddress = attachment.Address
 		}

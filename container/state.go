@@ -56,6 +56,7 @@ type State struct {
 	Started    time.Time           `json:"started,omitzero"`
 	Finished   time.Time           `json:"finished,omitzero"`
 	ExitStatus *int                `json:"exitStatus,omitempty"` // 128+N after signal N
+	OOMKilled  bool                `json:"oomKilled,omitempty"`  // the kernel killed a task for want of memory
 	Terminal   bool                `json:"terminal,omitempty"`
 	Remove     bool                `json:"remove,omitempty"` // delete it when it stops
 	Net        network.Config      `json:"net"`

@@ -21,6 +21,7 @@ type row struct {
 	Status     container.Status `json:"status"`
 	Pid        int              `json:"pid,omitempty"`
 	ExitStatus *int             `json:"exitStatus,omitempty"`
+	OOMKilled  bool             `json:"oomKilled,omitempty"`
 	Address    string           `json:"address,omitempty"`
 	Image      string           `json:"image,omitempty"`
 	Created    time.Time        `json:"created,omitzero"`
@@ -109,7 +110,7 @@ func rowFor(box *container.Container) (row, error) {
 	}
 	r := row{Name: box.Name, Status: status, Image: box.State.Image, Created: box.State.Created}
 	if status == container.Stopped {
-		r.ExitStatus = box.State.ExitStatus
+		r.ExitStatus, r.OOMKilled = box.State.ExitStatus, box.State.OOMKilled
 	} else {
 		r.Pid = box.State.Init.Pid
 	}
@@ -131,6 +132,9 @@ func (a *app) listTable(rows []row) error {
 		status := string(r.Status)
 		if r.ExitStatus != nil {
 			status += fmt.Sprintf(" (%d)", *r.ExitStatus)
+		}
+		if r.OOMKilled {
+			status += " out of memory"
 		}
 		pid := "-"
 		if r.Pid > 0 {
@@ -213,7 +217,7 @@ func (a *app) infoText(box *container.Container, status container.Status, args [
 	s := box.State
 	line("name", box.Name)
 	line("status", status)
-	line("command", strings.Join(args, " "))
+	line("command", printable(strings.Join(args, " ")))
 	line("directory", box.Dir)
 	line("created", s.Created.Format(time.RFC3339))
 	if status != container.Stopped {
@@ -221,6 +225,9 @@ func (a *app) infoText(box *container.Container, status container.Status, args [
 		line("monitor", s.Monitor.Pid)
 	} else if s.ExitStatus != nil {
 		line("exit status", *s.ExitStatus)
+		if s.OOMKilled {
+			line("killed", "out of memory: at the limit of --memory")
+		}
 	}
 	line("network", s.Net.Mode)
 	if s.Attachment != nil {
