@@ -36,6 +36,9 @@ func TestInto(t *testing.T) {
 		"only some":             {flags: everything, enter: unix.CLONE_NEWUTS | unix.CLONE_NEWIPC, not: []string{"mnt", "pid", "net", "cgroup"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			// Ours are this thread's: the first one may be in another test's.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			target := target(t, tc.flags)
 			placed := 0
 			p, err := start(t, Options{Target: target, Namespaces: tc.enter, Exe: self(t), Args: []string{"a", "b c"},
@@ -48,7 +51,7 @@ func TestInto(t *testing.T) {
 			for _, ns := range all {
 				want := target
 				if slices.Contains(tc.not, ns) {
-					want = os.Getpid()
+					want = unix.Gettid()
 				}
 				if a, b := namespace(t, p.pid, ns), namespace(t, want, ns); a != b {
 					t.Errorf("is in %s, want %s", a, b)
