@@ -1,20 +1,16 @@
 package restore_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"crucible/restore"
 )
@@ -219,140 +215,6 @@ func (b *box) pids() (all []int) {
 		all = append(all, r.Pid)
 	}
 	return all
-}
-
-// testLazyCheckpoint: an image that is made at once after a lazy restore has
-// what was not loaded yet.
-func testLazyCheckpoint(t *testing.T, e *env) {
-	const bytes = 512 << 20
-	b := e.run(nil, python(t), "-c", ask(t)+fmt.Sprintf(`
-m = bytearray(b"x") * %d
-answer({"count": lambda: [m.count(b"x")]})`, bytes))
-	var whole []int
-	b.ask("count", &whole)
-	b.checkpoint()
-	b.restore("--lazy")
-	b.cycle()
-	b.ask("count", &whole)
-	if len(whole) != 1 || whole[0] != bytes {
-		t.Errorf("%v bytes are as they were, of %d", whole, bytes)
-	}
-}
-
-// testLoaderKilled: a container that has lost the loader of its memory does not
-// go on with wrong memory.
-func testLoaderKilled(t *testing.T, e *env) {
-	b := e.run(nil, python(t), "-c", ask(t)+`
-m = bytearray(b"x") * (256 << 20)
-answer({"hello": lambda: [os.getpid()]})`)
-	b.checkpoint()
-	loader := func() []string { return processesWith(t, "lazy-pages", filepath.Join(b.root, "logs", b.name)) }
-	for end := time.Now().Add(patience); time.Now().Before(end); { // it may be done before we find it
-		// It is looked for meanwhile: to look takes as long as it may have to do.
-		restored, met := make(chan struct{}), make(chan []string, 1)
-		go func() {
-			var pids []string
-			for over := false; len(pids) == 0 && !over; pids = loader() {
-				select {
-				case <-restored:
-					over = true
-				default:
-				}
-			}
-			met <- pids
-		}()
-		b.restore("--lazy")
-		close(restored)
-		for _, pid := range <-met {
-			n, _ := strconv.Atoi(pid)
-			_ = unix.Kill(n, unix.SIGSTOP)
-		}
-		left := loader()
-		if len(left) == 0 {
-			b.do("stop", "--grace", "0s", b.name)
-			continue
-		}
-		// Nor may its pages be removed.
-		if _, err := b.command(nil, "image", "rm", b.name+"@1"); err == nil {
-			t.Error("an image is removed that is being loaded")
-		}
-		for _, pid := range left {
-			n, _ := strconv.Atoi(pid)
-			_ = unix.Kill(n, unix.SIGKILL)
-		}
-		eventually(t, "the container ends", func() error {
-			// By our SIGKILL, or by what it met in its memory before that.
-			if l := b.list(); l.Status != "stopped" || l.ExitStatus == nil || *l.ExitStatus == 0 {
-				return fmt.Errorf("%+v", l)
-			}
-			return nil
-		})
-		return
-	}
-	t.Error("the loader was never met")
-}
-
-// testLazy: the container runs before its memory is there, all of it comes, and
-// the container outlives the process that brought it.
-func testLazy(t *testing.T, e *env) {
-	const megabytes = 96
-	b := e.run(nil, python(t), "-c", ask(t)+fmt.Sprintf(`
-import hashlib, mmap
-size = %d << 20
-m = mmap.mmap(-1, size)
-for at in range(0, size, 4096):
-    m[at:at + 8] = at.to_bytes(8, "little")
-def look():
-    return [hashlib.sha256(m).hexdigest(), all(m[at:at + 8] == at.to_bytes(8, "little") for at in range(0, size, 4096))]
-answer({"hello": lambda: [os.getpid()], "look": look})`, megabytes))
-	var before, after []any
-	b.ask("look", &before)
-	b.checkpoint()
-	b.restore("--lazy")
-	b.ask("hello", &after) // before all of its memory is there
-	b.ask("look", &after)
-	if fmt.Sprint(before) != fmt.Sprint(after) {
-		t.Errorf("memory: %v, before %v", after, before)
-	}
-	eventually(t, "the loader ends", func() error {
-		if pids := processesWith(t, "lazy-pages", filepath.Join(b.root, "logs", b.name)); len(pids) > 0 {
-			return fmt.Errorf("processes %v", pids)
-		}
-		return nil
-	})
-	b.ask("look", &after)
-	if fmt.Sprint(before) != fmt.Sprint(after) {
-		t.Errorf("memory after the loader's end: %v, before %v", after, before)
-	}
-	b.cycle()
-	b.ask("look", &after)
-	if fmt.Sprint(before) != fmt.Sprint(after) {
-		t.Errorf("memory after another cycle: %v, before %v", after, before)
-	}
-}
-
-// processesWith finds processes with a word in their command line that have a
-// directory open below dir.
-func processesWith(t testing.TB, word, dir string) (pids []string) {
-	t.Helper()
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range lines {
-		data, err := os.ReadFile(line)
-		if err != nil || !bytes.Contains(data, []byte(word)) {
-			continue // it has ended, or is another
-		}
-		fds, _ := filepath.Glob(filepath.Dir(line) + "/fd/*")
-		for _, fd := range fds {
-			if target, err := os.Readlink(fd); err == nil && strings.HasPrefix(target, dir) {
-				pids = append(pids, filepath.Base(filepath.Dir(line)))
-				break
-			}
-		}
-	}
-	return pids
 }
 
 // interrupted starts a command, and sends a signal once it has come so far.
