@@ -9,7 +9,8 @@
 // the restored tasks are the monitor's children as if it had started them:
 //
 //	command: From            monitor: Job
-//	open the image      ──▶  cgroup, network namespace, link (quiet)
+//	open the image      ──▶  claim the container; cgroup, network namespace
+//	                         CRIU is started in both; link (quiet)
 //	                         root filesystem, contents of the kept mounts
 //	                         CRIU restores; digests are checked beside it,
 //	                         before the first task runs (lazily: pages after)
@@ -19,6 +20,7 @@
 //	r, err := restore.From(ctx, image, restore.Options{Root: root, CRIU: path})
 //	fmt.Println(r.Name, r.Address)
 //
-// A failed restore leaves nothing behind. The package does not move images
+// A failed restore leaves nothing behind, and a stopped container of that name
+// with what it had, but defined by the image. The package does not move images
 // between hosts.
 package restore
