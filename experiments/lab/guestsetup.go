@@ -130,7 +130,7 @@ func insert(file string) error {
 	}
 	defer f.Close()
 	err = unix.FinitModule(int(f.Fd()), "", 0)
-	if err != nil && !errors.Is(err, unix.EEXIST) {
+	if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENODEV) {
 		if errors.Is(err, unix.ENOEXEC) {
 			return fmt.Errorf("load %s: %w: the modules do not fit the kernel", file, err)
 		}

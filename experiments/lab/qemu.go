@@ -97,7 +97,7 @@ func (m *Machine) arguments(dir string, kvm bool) []string {
 			"-device", "virtio-blk-pci,drive=results")
 	}
 	if m.GDB {
-		args = append(args, "-s", "-S")
+		args = append(args, "-gdb", "tcp:127.0.0.1:1234", "-S")
 	}
 	return args
 }
