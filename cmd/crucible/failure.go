@@ -75,6 +75,10 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 		return exit.code
 	}
 	f := explain(err)
+	var cannot *untestedError
+	if errors.As(err, &cannot) {
+		f.Code = crucibleFailed
+	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		f = failure{Message: "interrupted", Code: interrupted}
 	}

@@ -25,8 +25,8 @@ type File struct {
 // buffer-format.rst. Times, owners and inode numbers do not depend on where
 // and when it is written, so equal files make equal bytes.
 
-// archive writes files as cpio segments.
-type archive struct {
+// newc writes a cpio archive of that format.
+type newc struct {
 	w     io.Writer
 	inode int
 	made  map[string]bool // directories
@@ -36,7 +36,7 @@ type archive struct {
 // writeInitramfs writes one cpio archive with the files, in order, and the
 // directories above them.
 func writeInitramfs(w io.Writer, files []File) error {
-	a := &archive{w: w, made: map[string]bool{"/": true}}
+	a := &newc{w: w, made: map[string]bool{"/": true}}
 	for _, f := range files {
 		if !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path {
 			return fmt.Errorf("write initramfs: %q is not a clean absolute path", f.Path)
@@ -50,7 +50,7 @@ func writeInitramfs(w io.Writer, files []File) error {
 	return a.err
 }
 
-func (a *archive) parents(p string) {
+func (a *newc) parents(p string) {
 	var above []string
 	for dir := path.Dir(p); !a.made[dir]; dir = path.Dir(dir) {
 		above = append(above, dir)
@@ -60,7 +60,7 @@ func (a *archive) parents(p string) {
 	}
 }
 
-func (a *archive) directory(p string, perm fs.FileMode) {
+func (a *newc) directory(p string, perm fs.FileMode) {
 	if a.made[p] {
 		return
 	}
@@ -68,7 +68,7 @@ func (a *archive) directory(p string, perm fs.FileMode) {
 	a.header(p, 0o040000|uint32(perm), 0, 2)
 }
 
-func (a *archive) file(f File) error {
+func (a *newc) file(f File) error {
 	switch {
 	case f.Mode.IsDir():
 		a.directory(f.Path, f.Mode.Perm())
@@ -102,7 +102,7 @@ func (a *archive) file(f File) error {
 
 // header writes one entry's header and name; the archive's own names have no
 // leading slash.
-func (a *archive) header(name string, mode uint32, size, links int) {
+func (a *newc) header(name string, mode uint32, size, links int) {
 	if name != "TRAILER!!!" {
 		name = strings.TrimPrefix(name, "/")
 		a.inode++
@@ -113,7 +113,7 @@ func (a *archive) header(name string, mode uint32, size, links int) {
 	a.pad(len(h) + len(name) + 1)
 }
 
-func (a *archive) contents(r io.Reader, size int) {
+func (a *newc) contents(r io.Reader, size int) {
 	if a.err != nil {
 		return
 	}
@@ -125,9 +125,9 @@ func (a *archive) contents(r io.Reader, size int) {
 	a.pad(size)
 }
 
-func (a *archive) pad(size int) { a.write("\x00\x00\x00"[:-size&3]) }
+func (a *newc) pad(size int) { a.write("\x00\x00\x00"[:-size&3]) }
 
-func (a *archive) write(s string) {
+func (a *newc) write(s string) {
 	if a.err == nil {
 		_, a.err = io.WriteString(a.w, s)
 	}

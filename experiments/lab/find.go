@@ -138,8 +138,9 @@ func FindCRIU(ctx context.Context, store *archive.Archive, name string) (CRIU, e
 		if err != nil {
 			return CRIU{}, err
 		}
-		files, err := Program(found.Dir, found.Path)
-		return CRIU{Version: found.Version, Path: found.Path, Files: files}, err
+		inside := strings.TrimPrefix(found.Path, found.Dir)
+		files, err := Program(found.Dir, inside)
+		return CRIU{Version: found.Version, Path: inside, Files: files}, err
 	}
 	found, err := criu.Find(name)
 	if err != nil {
