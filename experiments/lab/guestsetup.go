@@ -22,7 +22,7 @@ type fsMount struct {
 //	/                  the initramfs, moved off the rootfs: pivot_root(2) refuses that one
 //	/proc /sys /dev    the kernel's
 //	/dev/pts /dev/shm /dev/mqueue
-//	/run /tmp          tmpfs
+//	/run               tmpfs
 //	/var/lib/crucible  tmpfs: a container's layer must be on another file system than /
 //	/results           tmpfs
 //
@@ -41,7 +41,6 @@ func setUp() error {
 		{target: "/dev/mqueue", kind: "mqueue", optional: true},
 		{target: "/dev/hugepages", kind: "hugetlbfs", optional: true},
 		{target: "/run", kind: "tmpfs", data: "mode=0755"},
-		{target: "/tmp", kind: "tmpfs", data: "mode=1777"},
 		{target: "/var/lib/crucible", kind: "tmpfs", data: "mode=0711"},
 		{target: Results, kind: "tmpfs", data: "mode=0755"},
 		{target: "/sys/kernel/tracing", kind: "tracefs", optional: true},

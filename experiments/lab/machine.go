@@ -323,7 +323,7 @@ func (m *Machine) initramfs() ([]File, error) {
 	if p.Cgroup == "" {
 		p.Cgroup = CgroupV2
 	}
-	files := []File{{Path: "/init", Mode: 0o755, Source: program}, {Path: "/usr/bin/crucible", Link: "/init"}}
+	files := []File{{Path: "/tmp", Mode: os.ModeDir | 0o777}, {Path: "/init", Mode: 0o755, Source: program}, {Path: "/usr/bin/crucible", Link: "/init"}}
 	for _, module := range m.Modules {
 		p.Modules = append(p.Modules, module.Path)
 	}
@@ -340,7 +340,7 @@ func (m *Machine) initramfs() ([]File, error) {
 		}
 	}
 	files = append(files, File{Path: planPath, Mode: 0o600, Data: text})
-	for _, dir := range []string{"/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/etc", "/var/lib/crucible", Results, "/newroot"} {
+	for _, dir := range []string{"/proc", "/sys", "/dev", "/run", "/root", "/etc", "/var/lib/crucible", Results, "/newroot"} {
 		files = append(files, File{Path: dir, Mode: os.ModeDir | 0o755})
 	}
 	return files, nil
