@@ -36,7 +36,7 @@ const flavour = "-cloud-amd64"
 
 // wanted holds for packages that the index keeps.
 func wanted(name string) bool {
-	return name == "criu" || strings.HasPrefix(name, "linux-") && strings.HasSuffix(name, flavour)
+	return name == "criu" || name == "libcompel1" || strings.HasPrefix(name, "linux-") && strings.HasSuffix(name, flavour)
 }
 
 const (

@@ -119,11 +119,19 @@ func kernelPackage(name string) (kind, release string) {
 	return "", ""
 }
 
+// criu are the packages of that name, each with the library of its own source.
 func (x *index) criu() []Entry {
 	var list []Entry
 	for _, p := range x.Packages {
 		if p.Name == "criu" && !slices.ContainsFunc(list, func(e Entry) bool { return e.Package == p.Version }) {
 			list = append(list, Entry{Kind: CRIUKind, Version: upstream(p.Version), Package: p.Version, Suite: p.Suite, Size: p.Size, packages: []pkg{p}})
+		}
+	}
+	for _, p := range x.Packages {
+		for i, e := range list {
+			if p.Name == "libcompel1" && p.Version == e.Package && p.Suite == e.Suite {
+				list[i].packages = append(e.packages, p)
+			}
 		}
 	}
 	return list
