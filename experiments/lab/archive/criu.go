@@ -48,7 +48,7 @@ func fillCRIU(ctx context.Context, apt *apt, e Entry, dir string) error {
 	if err != nil {
 		return err
 	}
-	root, err := os.MkdirTemp(apt.dir, ".root-*")
+	root, err := os.MkdirTemp(apt.dir, unfinished+"*")
 	if err != nil {
 		return fmt.Errorf("lab cache: %w", err)
 	}

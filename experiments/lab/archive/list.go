@@ -31,10 +31,11 @@ type Entry struct {
 // first.
 func (a *Archive) List(ctx context.Context) ([]Entry, error) {
 	x, err := a.index(ctx, dayOld)
-	if err != nil {
+	list := append(a.entries(x, KernelKind), a.entries(x, CRIUKind)...)
+	if err != nil && (len(list) == 0 || ctx.Err() != nil) {
 		return nil, err
 	}
-	return append(a.entries(x, KernelKind), a.entries(x, CRIUKind)...), nil
+	return list, nil
 }
 
 // entries joins what the index and the cache have of a kind.
@@ -75,6 +76,9 @@ func (a *Archive) cached(kind string) []Entry {
 	}
 	var list []Entry
 	for _, dir := range dirs {
+		if strings.HasPrefix(dir.Name(), unfinished) {
+			continue
+		}
 		c, err := readContents(a.path(kind, dir.Name()))
 		if err != nil || c.Kind != kind {
 			continue
