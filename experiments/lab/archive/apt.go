@@ -37,6 +37,9 @@ func newApt(ctx context.Context, dir string, lock *os.File) (*apt, error) {
 			return nil, fmt.Errorf("lab cache: %w", err)
 		}
 	}
+	if err := sweep(dir); err != nil {
+		return nil, err
+	}
 	if err := writeFile(filepath.Join(dir, "status"), nil); err != nil {
 		return nil, err
 	}
@@ -81,7 +84,9 @@ APT::Get::Assume-Yes "true";
 #clear DPkg::Post-Invoke;
 Acquire::Languages "none";
 Acquire::GzipIndexes "true";
-Acquire::Retries "2";
+Acquire::Retries "1";
+Acquire::http::Timeout "15";
+Acquire::https::Timeout "15";
 `, "DIR", dir)
 }
 
@@ -146,7 +151,7 @@ func writeFile(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), unfinished+"*")
 	if err != nil {
 		return fmt.Errorf("lab cache: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,7 @@ type Archive struct {
 	// Progress is told what takes time, one line each, if it is not nil.
 	Progress func(line string)
 
-	refreshed bool
+	tried atomic.Bool // to renew the index
 }
 
 // Open takes a directory for the cache; "" means crucible/lab in the user's

@@ -48,7 +48,7 @@ func fillCRIU(ctx context.Context, apt *apt, e Entry, dir string) error {
 	if err != nil {
 		return err
 	}
-	root, err := os.MkdirTemp(apt.dir, ".root-*")
+	root, err := os.MkdirTemp(apt.dir, unfinished+"*")
 	if err != nil {
 		return fmt.Errorf("lab cache: %w", err)
 	}
@@ -62,13 +62,18 @@ func fillCRIU(ctx context.Context, apt *apt, e Entry, dir string) error {
 }
 
 // closure is what apt would install with a CRIU where nothing is installed,
-// as far as it can have libraries: the rest is for its Python tools.
+// as far as it can have libraries: the rest is for its Python tools. apt takes
+// what is not named from the suite that is preferred; that is not experimental.
 func (a *apt) closure(ctx context.Context, e Entry) ([]pkg, error) {
 	only, err := a.use(withBase(e.Suite)...)
 	if err != nil {
 		return nil, err
 	}
-	out, err := a.run(ctx, a.dir, "apt-get", only, "--simulate", "install", "criu/"+e.Suite)
+	args := []string{only, "--simulate", "install"}
+	for _, p := range e.packages {
+		args = append(args, p.Name+"="+p.Version)
+	}
+	out, err := a.run(ctx, a.dir, "apt-get", args...)
 	if err != nil {
 		return nil, fmt.Errorf("CRIU %s: %w", e.Package, err)
 	}

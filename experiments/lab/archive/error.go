@@ -2,6 +2,7 @@ package archive
 
 import (
 	"fmt"
+	"strings"
 )
 
 // NoApt says that this machine has no apt that knows Debian's archive.
@@ -41,4 +42,13 @@ func (e *Unreachable) Unwrap() error { return e.Err }
 // Hint says what needs no network.
 func (e *Unreachable) Hint() string {
 	return "is there a network? kernels in the cache, by their whole version, need none"
+}
+
+// unreachable is the error for something that apt did not get; a full disk is
+// no fault of the network's.
+func unreachable(what string, err error) error {
+	if strings.Contains(err.Error(), "No space left on device") {
+		return fmt.Errorf("fetch %s: %w", what, err)
+	}
+	return &Unreachable{What: what, Err: err}
 }

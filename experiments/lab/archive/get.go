@@ -14,19 +14,20 @@ import (
 // filling unpacks what an entry needs into an empty directory.
 type filling func(ctx context.Context, apt *apt, e Entry, dir string) error
 
-// get gives the directory of the cache that holds a version, and fills it if
-// need be.
+// get gives the verified directory of the cache that holds a version, and
+// fills it if need be.
 func (a *Archive) get(ctx context.Context, kind, version string, fill filling) (Entry, string, error) {
 	if err := ctx.Err(); err != nil {
 		return Entry{}, "", err
 	}
 	if !a.Refresh {
-		// What was asked for exactly, and is here, needs no index.
+		// What is asked for exactly, and is here, needs no index.
 		for _, e := range a.cached(kind) {
-			if version == e.Release || version == e.Package || kind == CRIUKind && version == e.Version {
-				if dir, err := a.use(ctx, e, fill); !errors.Is(err, errNotHere) {
-					return e, dir, err
-				}
+			if !e.is(version) {
+				continue
+			}
+			if dir := a.dir(e); verify(ctx, dir) == nil {
+				return e, dir, nil
 			}
 		}
 	}
@@ -37,7 +38,7 @@ func (a *Archive) get(ctx context.Context, kind, version string, fill filling) (
 	if err != nil {
 		return Entry{}, "", err
 	}
-	dir, err := a.use(ctx, e, fill)
+	dir, err := a.make(ctx, e, fill)
 	if gone := (*Unreachable)(nil); errors.As(err, &gone) {
 		// A newer version may have taken its place in the archive.
 		again, err2 := a.resolve(ctx, kind, version, freshAge)
@@ -45,30 +46,47 @@ func (a *Archive) get(ctx context.Context, kind, version string, fill filling) (
 			return Entry{}, "", err
 		}
 		e = again
-		dir, err = a.use(ctx, e, fill)
+		dir, err = a.make(ctx, e, fill)
 	}
 	return e, dir, err
 }
 
+// is holds for a version that can mean this entry only: neither a series nor
+// one that a later release could fit better.
+func (e Entry) is(version string) bool {
+	if version == e.Release || version == e.Package {
+		return version != ""
+	}
+	numbers, _ := numbers(version)
+	return version == e.Version && (e.Kind == CRIUKind || len(numbers) > 2 || strings.Contains(version, "-rc"))
+}
+
+// resolve finds what is meant by a version, in the index and the cache. Without
+// an index the cache has to do.
 func (a *Archive) resolve(ctx context.Context, kind, version string, age time.Duration) (Entry, error) {
-	x, err := a.index(ctx, age)
-	if err != nil {
-		return Entry{}, err
+	x, failed := a.index(ctx, age)
+	if ctx.Err() != nil {
+		return Entry{}, ctx.Err()
 	}
 	what := "kernel"
 	if kind == CRIUKind {
 		what = "CRIU"
 	}
-	return choose(what, version, a.entries(x, kind))
+	e, err := choose(what, version, a.entries(x, kind))
+	if err != nil && failed != nil {
+		err = failed
+	}
+	return e, err
 }
 
-// errNotHere says that an entry is in neither the cache nor the index.
-var errNotHere = errors.New("neither in the cache nor in the archive")
+func (a *Archive) dir(e Entry) string {
+	return a.path(e.Kind, strings.ReplaceAll(e.Package, ":", "_"))
+}
 
-// use gives the verified directory of an entry. One that is damaged is fetched
-// again.
-func (a *Archive) use(ctx context.Context, e Entry, fill filling) (string, error) {
-	dir := a.path(e.Kind, dirName(e.Package))
+// make gives the verified directory of an entry. One that is not there, or is
+// damaged, is fetched.
+func (a *Archive) make(ctx context.Context, e Entry, fill filling) (string, error) {
+	dir := a.dir(e)
 	if verify(ctx, dir) == nil {
 		return dir, nil
 	}
@@ -80,16 +98,19 @@ func (a *Archive) use(ctx context.Context, e Entry, fill filling) (string, error
 		return "", err
 	}
 	defer lock.Close()
-	switch err := verify(ctx, dir); {
-	case err == nil:
-		return dir, nil // somebody else fetched it, while we waited
-	case ctx.Err() != nil:
-		return "", ctx.Err()
-	case !errors.Is(err, fs.ErrNotExist):
-		a.say("%s: damaged, and fetched again: %v", dir, err)
+	// Somebody else may have fetched it while we waited.
+	damage := verify(ctx, dir)
+	if damage == nil {
+		return dir, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return "", err
 	}
 	if len(e.packages) == 0 {
-		return "", errNotHere
+		return "", fmt.Errorf("%s %s: damaged in %s, and not in the archive any more: %w", e.Kind, e.Package, a.Dir, damage)
+	}
+	if !errors.Is(damage, fs.ErrNotExist) {
+		a.say("%s: damaged, and fetched again: %v", dir, damage)
 	}
 	apt, err := newApt(ctx, a.path("apt"), lock)
 	if err != nil {
@@ -98,21 +119,17 @@ func (a *Archive) use(ctx context.Context, e Entry, fill filling) (string, error
 	return dir, a.fill(ctx, apt, e, dir, fill)
 }
 
-func dirName(packageVersion string) string { return strings.ReplaceAll(packageVersion, ":", "_") }
-
 // fill makes the directory under another name first. The lock is ours: what
 // others left behind can go.
-func (a *Archive) fill(ctx context.Context, apt *apt, e Entry, dir string, fill filling) (err error) {
+func (a *Archive) fill(ctx context.Context, apt *apt, e Entry, dir string, fill filling) error {
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return fmt.Errorf("lab cache: %w", err)
 	}
-	if old, err := filepath.Glob(filepath.Join(parent, ".new-*")); err == nil {
-		for _, dir := range old {
-			os.RemoveAll(dir)
-		}
+	if err := sweep(parent); err != nil {
+		return err
 	}
-	work, err := os.MkdirTemp(parent, ".new-*")
+	work, err := os.MkdirTemp(parent, unfinished+"*")
 	if err != nil {
 		return fmt.Errorf("lab cache: %w", err)
 	}
@@ -134,4 +151,21 @@ func (a *Archive) fill(ctx context.Context, apt *apt, e Entry, dir string, fill 
 		return fmt.Errorf("lab cache: %w", err)
 	}
 	return apt.clean()
+}
+
+// unfinished is how names begin that are to be changed when all is well.
+const unfinished = ".new-"
+
+// sweep removes what was left unfinished in a directory.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), unfinished) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("lab cache: %w", err)
+	}
+	return nil
 }

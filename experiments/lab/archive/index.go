@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +15,7 @@ import (
 )
 
 // index is what the archive's lists say about kernels and CRIU: 100 MB, of
-// which we keep 100 kB in index.json.
+// which we keep 100 kB in apt/index.json.
 type index struct {
 	Updated  time.Time
 	Packages []pkg
@@ -36,7 +34,7 @@ const flavour = "-cloud-amd64"
 
 // wanted holds for packages that the index keeps.
 func wanted(name string) bool {
-	return name == "criu" || strings.HasPrefix(name, "linux-") && strings.HasSuffix(name, flavour)
+	return name == "criu" || name == "libcompel1" || strings.HasPrefix(name, "linux-") && strings.HasSuffix(name, flavour)
 }
 
 const (
@@ -44,42 +42,36 @@ const (
 	freshAge = 10 * time.Minute // when asking again would bring nothing new
 )
 
-// index reads the cached index, and renews it if it is older than age. If that
-// fails, what there was is good enough.
+// index reads the cached index, and renews it if it is older than age. Where
+// that fails the result is what there was, which may be nothing, and an error
+// if it is nothing.
 func (a *Archive) index(ctx context.Context, age time.Duration) (*index, error) {
-	x, err := a.readIndex()
-	if err != nil {
-		return nil, err
-	}
-	if a.Refresh && !a.refreshed {
-		age = 0
-	}
-	if time.Since(x.Updated) < age {
+	x := a.readIndex()
+	tried := a.tried.Load()
+	old := time.Since(x.Updated) >= age || a.Refresh && !tried
+	if !old || tried && !x.Updated.IsZero() {
 		return x, nil
 	}
+	a.tried.Store(true)
 	renewed, err := a.renew(ctx)
-	if err == nil {
-		a.refreshed = true
+	switch {
+	case err == nil:
 		return renewed, nil
+	case ctx.Err() != nil || x.Updated.IsZero():
+		return x, err
 	}
-	if ctx.Err() == nil && !x.Updated.IsZero() {
-		a.say("using the index of %s: %v", x.Updated.Format(time.DateTime), err)
-		return x, nil
-	}
-	return nil, err
+	a.say("using the index of %s: %v", x.Updated.Format(time.DateTime), err)
+	return x, nil
 }
 
 // readIndex gives an empty index if there is none that can be read.
-func (a *Archive) readIndex() (*index, error) {
-	data, err := os.ReadFile(a.path("index.json"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("lab cache: %w", err)
-	}
+func (a *Archive) readIndex() *index {
 	x := new(index)
-	if json.Unmarshal(data, x) != nil || time.Until(x.Updated) > 0 {
-		return new(index), nil
+	data, err := os.ReadFile(a.path("apt", "index.json"))
+	if err != nil || json.Unmarshal(data, x) != nil || time.Until(x.Updated) > 0 {
+		return new(index)
 	}
-	return x, nil
+	return x
 }
 
 // renew fetches the lists of every suite that the mirror has.
@@ -90,7 +82,7 @@ func (a *Archive) renew(ctx context.Context) (*index, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	if x, err := a.readIndex(); err == nil && x.Updated.After(began) {
+	if x := a.readIndex(); x.Updated.After(began) {
 		return x, nil // somebody else did, while we waited
 	}
 	apt, err := newApt(ctx, a.path("apt"), lock)
@@ -106,7 +98,7 @@ func (a *Archive) renew(ctx context.Context) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x, writeFile(a.path("index.json"), data)
+	return x, writeFile(a.path("apt", "index.json"), data)
 }
 
 func (a *apt) index(ctx context.Context) (*index, error) {
@@ -123,7 +115,7 @@ func (a *apt) index(ctx context.Context) (*index, error) {
 		return nil, ctx.Err()
 	}
 	if trouble := fetchTrouble(errout); trouble != "" {
-		return nil, &Unreachable{What: "the archive's index", Err: errors.New(trouble)}
+		return nil, unreachable("the archive's index", errors.New(trouble))
 	}
 	out, err2 := a.run(ctx, a.dir, "apt-get", all, "indextargets", "--format", "$(RELEASE)\t$(FILENAME)", "Created-By: Packages")
 	if err2 != nil {
@@ -146,7 +138,7 @@ func (a *apt) index(ctx context.Context) (*index, error) {
 		if err == nil {
 			err = errors.New("no suite of Debian found there")
 		}
-		return nil, &Unreachable{What: "the archive's index", Err: fmt.Errorf("%w: %s", err, complaint(errout))}
+		return nil, unreachable("the archive's index", fmt.Errorf("%w: %s", err, complaint(errout)))
 	}
 	slices.SortStableFunc(x.Packages, func(a, b pkg) int { return strings.Compare(a.Name, b.Name) })
 	return x, nil
@@ -192,53 +184,4 @@ func parsePackages(text []byte, suite string) []pkg {
 		list = append(list, p)
 	}
 	return list
-}
-
-// fetch downloads packages of a suite and checks them by apt's own means. What
-// was fetched in part before is gone on with.
-func (a *apt) fetch(ctx context.Context, suite string, packages []pkg) (files []string, err error) {
-	only, err := a.use(withBase(suite)...)
-	if err != nil {
-		return nil, err
-	}
-	args := []string{only, "download"}
-	for _, p := range packages {
-		args = append(args, p.Name+"="+p.Version)
-	}
-	dir := filepath.Join(a.dir, "debs")
-	if _, err := a.run(ctx, dir, "apt-get", args...); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, &Unreachable{What: packages[0].Name + " " + packages[0].Version, Err: err}
-	}
-	for _, p := range packages {
-		found, err := filepath.Glob(filepath.Join(dir, p.Name+"_"+strings.ReplaceAll(p.Version, ":", "%3a")+"_*.deb"))
-		if err != nil || len(found) != 1 {
-			return nil, fmt.Errorf("apt-get download %s %s: %d files, want 1: %w", p.Name, p.Version, len(found), err)
-		}
-		files = append(files, found...)
-	}
-	return files, nil
-}
-
-// withBase is a suite and the one it is an addition to.
-func withBase(suite string) []string {
-	base, _, addition := strings.Cut(suite, "-")
-	switch {
-	case addition:
-		return []string{base, suite}
-	case suite == "experimental":
-		return []string{"unstable", suite}
-	}
-	return []string{suite}
-}
-
-// clean removes the packages that were fetched.
-func (a *apt) clean() error {
-	debs, err := filepath.Glob(filepath.Join(a.dir, "debs", "*.deb"))
-	for _, deb := range debs {
-		err = errors.Join(err, os.Remove(deb))
-	}
-	return err
 }

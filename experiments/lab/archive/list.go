@@ -31,10 +31,11 @@ type Entry struct {
 // first.
 func (a *Archive) List(ctx context.Context) ([]Entry, error) {
 	x, err := a.index(ctx, dayOld)
-	if err != nil {
+	list := append(a.entries(x, KernelKind), a.entries(x, CRIUKind)...)
+	if err != nil && (len(list) == 0 || ctx.Err() != nil) {
 		return nil, err
 	}
-	return append(a.entries(x, KernelKind), a.entries(x, CRIUKind)...), nil
+	return list, nil
 }
 
 // entries joins what the index and the cache have of a kind.
@@ -75,6 +76,9 @@ func (a *Archive) cached(kind string) []Entry {
 	}
 	var list []Entry
 	for _, dir := range dirs {
+		if strings.HasPrefix(dir.Name(), unfinished) {
+			continue
+		}
 		c, err := readContents(a.path(kind, dir.Name()))
 		if err != nil || c.Kind != kind {
 			continue
@@ -119,11 +123,19 @@ func kernelPackage(name string) (kind, release string) {
 	return "", ""
 }
 
+// criu are the packages of that name, each with the library of its own source.
 func (x *index) criu() []Entry {
 	var list []Entry
 	for _, p := range x.Packages {
 		if p.Name == "criu" && !slices.ContainsFunc(list, func(e Entry) bool { return e.Package == p.Version }) {
 			list = append(list, Entry{Kind: CRIUKind, Version: upstream(p.Version), Package: p.Version, Suite: p.Suite, Size: p.Size, packages: []pkg{p}})
+		}
+	}
+	for _, p := range x.Packages {
+		for i, e := range list {
+			if p.Name == "libcompel1" && p.Version == e.Package && p.Suite == e.Suite {
+				list[i].packages = append(e.packages, p)
+			}
 		}
 	}
 	return list

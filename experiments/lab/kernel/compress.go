@@ -43,21 +43,9 @@ func decompressor(data []byte) (name string, open func(io.Reader) (io.Reader, er
 	starts := func(magic string) bool { return bytes.HasPrefix(data, []byte(magic)) }
 	switch {
 	case starts("\x1f\x8b"):
-		return "gzip", func(r io.Reader) (io.Reader, error) {
-			z, err := gzip.NewReader(r)
-			if err == nil {
-				z.Multistream(false) // a kernel's payload has its size behind it
-			}
-			return z, err
-		}
+		return "gzip", func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
 	case starts("\xfd7zXZ\x00"):
-		return "xz", func(r io.Reader) (io.Reader, error) {
-			z, err := xz.NewReader(r, 0)
-			if err == nil {
-				z.Multistream(false)
-			}
-			return z, err
-		}
+		return "xz", func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, 0) }
 	case starts("\x28\xb5\x2f\xfd"):
 		return "zstd", func(r io.Reader) (io.Reader, error) {
 			return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(1<<28))

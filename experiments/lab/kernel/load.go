@@ -146,12 +146,9 @@ func (m *Modules) info(name string) (modinfo, error) {
 		return mod.modinfo, nil
 	}
 	file := filepath.Join(m.dir, m.files[name])
-	if !strings.HasSuffix(file, ".ko") {
-		mod, err := m.open(name)
-		if err != nil {
-			return modinfo{}, err
-		}
-		return mod.modinfo, nil
+	if filepath.Ext(file) != ".ko" {
+		mod, err := readModule(file)
+		return mod.modinfo, err
 	}
 	f, err := os.Open(file)
 	if err != nil {
@@ -165,26 +162,33 @@ func (m *Modules) info(name string) (modinfo, error) {
 	return info, nil
 }
 
-// open reads a module whole.
-func (m *Modules) open(name string) (*module, error) {
+// open reads a module whole, once.
+func (m *Modules) open(name string) (module, error) {
 	if mod := m.read[name]; mod != nil {
-		return mod, nil
+		return *mod, nil
 	}
-	file := filepath.Join(m.dir, m.files[name])
-	data, err := os.ReadFile(file)
+	mod, err := readModule(filepath.Join(m.dir, m.files[name]))
+	if err == nil {
+		m.read[name] = &mod
+	}
+	return mod, err
+}
+
+func readModule(file string) (module, error) {
+	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("module: %w", err)
+		return module{}, fmt.Errorf("module: %w", err)
 	}
-	if data, err = unpack(data); err != nil {
-		return nil, fmt.Errorf("module %s: %w", file, err)
+	defer f.Close()
+	_, data, err := ReadModule(file, f)
+	if err != nil {
+		return module{}, err
 	}
 	info, err := readModinfo(bytes.NewReader(data))
 	if err != nil {
-		return nil, fmt.Errorf("module %s: %w", file, err)
+		return module{}, fmt.Errorf("module %s: %w", file, err)
 	}
-	mod := &module{modinfo: info, data: data}
-	m.read[name] = mod
-	return mod, nil
+	return module{modinfo: info, data: data}, nil
 }
 
 type state int

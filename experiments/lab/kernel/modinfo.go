@@ -21,7 +21,7 @@ type modinfo struct {
 func readModinfo(r io.ReaderAt) (modinfo, error) {
 	f, err := elf.NewFile(r)
 	if err != nil {
-		return modinfo{}, err
+		return modinfo{}, fmt.Errorf("not a module: %w", err)
 	}
 	s := f.Section(".modinfo")
 	if s == nil || s.Type == elf.SHT_NOBITS {
