@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"crucible/container"
+	"crucible/experiments/workload"
 	"crucible/restore"
 )
 
@@ -23,6 +24,7 @@ func main() {
 	// first, and know nothing of the commands below.
 	container.MaybeInit()
 	container.MaybeMonitor(map[string]container.Job{restore.JobName: restore.Job}, explainRemotely)
+	workload.MaybeRun()
 
 	ctx, interrupts := catchInterrupts(context.Background())
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, interrupts: interrupts}
