@@ -12,7 +12,8 @@ import (
 	"os"
 
 	"crucible/container"
-	"crucible/experiments/lab"
+	workload.MaybeRun()
+	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work})
 	"crucible/restore"
 )
 
@@ -24,7 +25,8 @@ func main() {
 	// first, and know nothing of the commands below.
 	container.MaybeInit()
 	container.MaybeMonitor(map[string]container.Job{restore.JobName: restore.Job}, explainRemotely)
-	lab.MaybeGuest(nil)
+	workload.MaybeRun()
+	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work})
 
 	ctx, interrupts := catchInterrupts(context.Background())
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, interrupts: interrupts}
