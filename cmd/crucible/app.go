@@ -204,6 +204,11 @@ func wantsJSON(root *cobra.Command, args []string) bool {
 	return yes
 }
 
+// colours: the output is for a person who wants them (no-color.org).
+func (a *app) colours() bool {
+	return term.IsTerminal(int(a.stdout.Fd())) && os.Getenv("NO_COLOR") == ""
+}
+
 func (a *app) interactive() bool { return term.IsTerminal(int(a.stdin.Fd())) }
 
 // change runs a function for one container and prints what has become of it.

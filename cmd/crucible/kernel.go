@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,7 +36,8 @@ version there (4.2.1), or by its path.`,
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newKernelExecCommand(a), newKernelShellCommand(a))
+	c.AddCommand(newKernelTestCommand(a), newKernelCasesCommand(a), newKernelMatrixCommand(a), newKernelCompareCommand(a),
+		newKernelListCommand(a), newKernelFetchCommand(a), newKernelConfigCommand(a), newKernelShellCommand(a), newKernelExecCommand(a))
 	return c
 }
 
@@ -150,11 +150,11 @@ func along(paths []string) ([]lab.File, error) {
 	return files, nil
 }
 
-// untested makes 125 of a command's failure: what git bisect takes for a commit
-// that cannot be tested.
+// untested makes 125 of a command's failure, whatever it is: what git bisect
+// takes for a commit that cannot be tested.
 func untested(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
+	if err == nil {
+		return nil
 	}
 	return &untestedError{err}
 }

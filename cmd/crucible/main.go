@@ -12,8 +12,9 @@ import (
 	"os"
 
 	"crucible/container"
-	workload.MaybeRun()
-	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work})
+	"crucible/experiments/conformance"
+	"crucible/experiments/lab"
+	"crucible/experiments/workload"
 	"crucible/restore"
 )
 

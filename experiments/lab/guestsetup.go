@@ -114,6 +114,13 @@ func (p *plan) setUp() error {
 	if err != nil {
 		return fmt.Errorf("bring the loopback link up: %w", err)
 	}
+	// CRIU maps all that a program has reserved as writable for a moment
+	// (criu/mem.c: map_private_vma). A Go program reserves half a gigabyte, which
+	// the default heuristic refuses where that is more than all of the memory
+	// (mm/util.c: __vm_enough_memory).
+	if err := os.WriteFile("/proc/sys/vm/overcommit_memory", []byte("1"), 0); err != nil {
+		return err
+	}
 	if p.Rundir != "" {
 		if err := os.MkdirAll(p.Rundir, 0o700); err != nil {
 			return err

@@ -79,7 +79,8 @@ func (m *Machine) arguments(dir string, kvm bool) []string {
 	if kvm {
 		args = append(args, "-accel", "kvm", "-cpu", "host")
 	} else {
-		args = append(args, "-accel", "tcg,thread=multi", "-cpu", "max")
+		// The buffer for translated code would grow to a gigabyte.
+		args = append(args, "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max")
 	}
 	args = append(args,
 		"-m", strconv.Itoa(m.memory()), "-smp", strconv.Itoa(m.cpus()),

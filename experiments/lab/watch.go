@@ -5,10 +5,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"crucible/container/proc"
 )
 
-// watch ends a machine that says nothing for too long.
+// watch ends a machine that says nothing for too long. Time in which the host
+// did not let it run is not held against it: silence counts only as far as QEMU
+// executed the guest's instructions meanwhile, or as the host let us look.
 type watch struct {
 	pid           int
 	boot, silence time.Duration
@@ -17,13 +19,15 @@ type watch struct {
 
 	mu    sync.Mutex
 	ready bool
-	since time.Time     // when the guest last said something
-	used  time.Duration // processor time of QEMU's by then
+	used  time.Duration // user time of QEMU's when the guest last said something
+	quiet time.Duration // since then, by our own looks
 	hung  bool
 }
 
+const lookEvery = 250 * time.Millisecond
+
 func newWatch(pid int, boot, silence time.Duration) *watch {
-	return &watch{pid: pid, boot: boot, silence: silence, ended: make(chan struct{}), since: time.Now()}
+	return &watch{pid: pid, boot: boot, silence: silence, ended: make(chan struct{})}
 }
 
 // heard notes that the guest said something.
@@ -31,12 +35,12 @@ func (w *watch) heard(ready bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ready = w.ready || ready
-	w.since, w.used = time.Now(), processorTime(w.pid)
+	w.quiet, w.used = 0, userTime(w.pid)
 }
 
 // run looks once in a while. There is no event for nothing happening.
 func (w *watch) run(qemu *os.Process) {
-	tick := time.NewTicker(250 * time.Millisecond)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -58,7 +62,8 @@ func (w *watch) look() bool {
 	if w.ready {
 		limit = w.silence
 	}
-	w.hung = processorTime(w.pid)-w.used > limit || time.Since(w.since) > 4*limit
+	w.quiet += lookEvery
+	w.hung = userTime(w.pid)-w.used > limit || w.quiet > 4*limit
 	return w.hung
 }
 
@@ -71,13 +76,14 @@ func (w *watch) expired() bool {
 	return w.hung
 }
 
-// processorTime is what a process, with all its threads, has used of the
-// processor: its own clock, whose number is made as clock_getcpuclockid(3)
-// makes it (include/linux/posix-timers.h: MAKE_PROCESS_CPUCLOCK, CPUCLOCK_SCHED).
-func processorTime(pid int) time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
+// userTime is what QEMU has spent outside of the host's kernel: translating and
+// executing, or in the guest by KVM, which counts as user time, too. A machine
+// short of memory spends its time inside.
+func userTime(pid int) time.Duration {
+	s, err := proc.FS("/proc").Stat(pid)
+	if err != nil {
 		return 0
 	}
-	return time.Duration(t.Nano())
+	const tick = time.Second / 100 // USER_HZ, proc_pid_stat(5)
+	return time.Duration(s.UTicks) * tick
 }
