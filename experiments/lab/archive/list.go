@@ -16,13 +16,13 @@ const (
 
 // Entry is a kernel or a CRIU that can be had.
 type Entry struct {
-	Kind    string
-	Version string // that of its authors: 6.12.113, 7.3-rc7, 4.1.1
-	Release string // of a kernel, as uname -r shows it
-	Package string // version of the packages
-	Suite   string // "" if it is in the cache only
-	Size    int64  // of the packages, in bytes; of CRIU without its libraries
-	Cached  bool
+	Kind    string `json:"kind"`              // "kernel" or "criu"
+	Version string `json:"version"`           // that of its authors: 6.12.113, 7.3-rc7, 4.1.1
+	Release string `json:"release,omitempty"` // of a kernel, as uname -r shows it
+	Package string `json:"package"`           // version of the packages
+	Suite   string `json:"suite,omitempty"`   // "" if it is in the cache only
+	Size    int64  `json:"size"`              // of the packages, in bytes; of CRIU without its libraries
+	Cached  bool   `json:"cached"`
 
 	packages []pkg
 }

@@ -11,13 +11,13 @@ const (
 
 // Row is what Check says about one option.
 type Row struct {
-	Group  string // "boot", "checkpoint", "container", "programs"
-	Option string // with CONFIG_
-	Level  Level
-	For    string // what it is needed for
-	State  string // y, m, n, or "missing" where the configuration does not name it
-	OK     bool
-	Remedy string // what to switch on; "" if it is OK
+	Group  string `json:"group"`  // "boot", "checkpoint", "container", "programs"
+	Option string `json:"option"` // with CONFIG_
+	Level  Level  `json:"level"`
+	For    string `json:"for"`   // what it is needed for
+	State  string `json:"state"` // y, m, n, or "missing" where the configuration does not name it
+	OK     bool   `json:"ok"`
+	Remedy string `json:"remedy,omitempty"` // what to switch on; "" if it is OK
 }
 
 // requirement is a line of the table. What can be a module may be one: the lab
