@@ -49,7 +49,11 @@ func fillKernel(ctx context.Context, apt *apt, e Entry, dir string) error {
 			packages = append(packages, p)
 		}
 	}
-	debs, err := apt.fetch(ctx, e.Suite, packages)
+	only, err := apt.use(e.Suite, e.Suite)
+	if err != nil {
+		return err
+	}
+	debs, err := apt.fetch(ctx, only, packages)
 	if err != nil {
 		return err
 	}
