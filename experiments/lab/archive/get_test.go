@@ -121,6 +121,16 @@ func TestGetFillsOnceAndHeals(t *testing.T) {
 	}
 }
 
+func TestSealRefusesLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "vmlinuz")); err != nil {
+		t.Fatal(err)
+	}
+	if err := seal(t.Context(), dir, Entry{}); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestGetTogether(t *testing.T) {
 	fakeApt(t, offline)
 	dir := t.TempDir()

@@ -29,7 +29,11 @@ URIs: http://three.invalid/debian
 Suites: stable
 Components: main
 signed-by:
- `+key+`
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+# in the middle of a key
+ mQINBF
+ -----END PGP PUBLIC KEY BLOCK-----
 
 Types: deb
 URIs: http://four.invalid/debian
