@@ -62,9 +62,8 @@ Dir::State::status "DIR/status";
 Dir::State::extended_states "DIR/state/extended_states";
 Dir::Cache "DIR/cache";
 Dir::Cache::archives "DIR/cache/archives";
-Dir::Cache::pkgcache "";
+Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "";
-Dir::Etc::SourceList "DIR/all.sources";
 Dir::Etc::SourceParts "/dev/null";
 Dir::Etc::Preferences "/dev/null";
 Dir::Etc::PreferencesParts "/dev/null";
@@ -90,9 +89,9 @@ Acquire::https::Timeout "15";
 `, "DIR", dir)
 }
 
-// use is the option that limits apt to some suites.
-func (a *apt) use(suites ...string) (string, error) {
-	file := filepath.Join(a.dir, strings.Join(suites, "+")+".sources")
+// use is the option that limits apt to some suites. name is for the file.
+func (a *apt) use(name string, suites ...string) (string, error) {
+	file := filepath.Join(a.dir, name+".sources")
 	if err := writeFile(file, []byte(stanzas(a.sources, suites))); err != nil {
 		return "", err
 	}

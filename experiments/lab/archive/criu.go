@@ -40,11 +40,15 @@ const (
 )
 
 func fillCRIU(ctx context.Context, apt *apt, e Entry, dir string) error {
-	packages, err := apt.closure(ctx, e)
+	only, err := apt.use(e.Suite+"-criu", withBase(e.Suite)...)
 	if err != nil {
 		return err
 	}
-	debs, err := apt.fetch(ctx, e.Suite, packages)
+	packages, err := apt.closure(ctx, only, e)
+	if err != nil {
+		return err
+	}
+	debs, err := apt.fetch(ctx, only, packages)
 	if err != nil {
 		return err
 	}
@@ -64,11 +68,7 @@ func fillCRIU(ctx context.Context, apt *apt, e Entry, dir string) error {
 // closure is what apt would install with a CRIU where nothing is installed,
 // as far as it can have libraries: the rest is for its Python tools. apt takes
 // what is not named from the suite that is preferred; that is not experimental.
-func (a *apt) closure(ctx context.Context, e Entry) ([]pkg, error) {
-	only, err := a.use(withBase(e.Suite)...)
-	if err != nil {
-		return nil, err
-	}
+func (a *apt) closure(ctx context.Context, only string, e Entry) ([]pkg, error) {
 	args := []string{only, "--simulate", "install"}
 	for _, p := range e.packages {
 		args = append(args, p.Name+"="+p.Version)
@@ -90,6 +90,18 @@ func (a *apt) closure(ctx context.Context, e Entry) ([]pkg, error) {
 		return nil, fmt.Errorf("CRIU %s: apt would not install it from %s", e.Package, e.Suite)
 	}
 	return list, nil
+}
+
+// withBase is a suite and the one it is an addition to.
+func withBase(suite string) []string {
+	base, _, addition := strings.Cut(suite, "-")
+	switch {
+	case addition:
+		return []string{base, suite}
+	case suite == "experimental":
+		return []string{"unstable", suite}
+	}
+	return []string{suite}
 }
 
 // copyClosure takes CRIU and what it loads out of a root into which the

@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
-// fetch downloads packages of a suite, which apt checks against its signed
-// lists. What was fetched in part before is gone on with.
-func (a *apt) fetch(ctx context.Context, suite string, packages []pkg) (files []string, err error) {
-	only, err := a.use(withBase(suite)...)
-	if err != nil {
-		return nil, err
-	}
+// fetch downloads packages, which apt checks against its signed lists. only is
+// from use. What was fetched in part before is gone on with.
+func (a *apt) fetch(ctx context.Context, only string, packages []pkg) (files []string, err error) {
 	args := []string{only, "download"}
 	for _, p := range packages {
 		args = append(args, p.Name+"="+p.Version)
@@ -68,23 +65,15 @@ func (a *apt) debs(start string) []string {
 	return files
 }
 
-// clean removes the packages that were fetched.
+// clean removes the packages that were fetched, and what apt made of the lists
+// (50 MB) in order to read them: it is of use for as long as the suites are
+// the same.
 func (a *apt) clean() error {
 	var failed error
-	for _, deb := range a.debs("") {
-		failed = errors.Join(failed, os.Remove(deb))
+	for _, file := range append(a.debs(""), filepath.Join(a.dir, "cache/pkgcache.bin"), filepath.Join(a.dir, "cache/srcpkgcache.bin")) {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
 	}
 	return failed
-}
-
-// withBase is a suite and the one it is an addition to.
-func withBase(suite string) []string {
-	base, _, addition := strings.Cut(suite, "-")
-	switch {
-	case addition:
-		return []string{base, suite}
-	case suite == "experimental":
-		return []string{"unstable", suite}
-	}
-	return []string{suite}
 }

@@ -102,8 +102,7 @@ func (a *Archive) renew(ctx context.Context) (*index, error) {
 }
 
 func (a *apt) index(ctx context.Context) (*index, error) {
-	names := append(suites(false), suites(true)...)
-	all, err := a.use(names...)
+	all, err := a.use("all", append(suites(false), suites(true)...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,11 @@ func fillKernel(ctx context.Context, apt *apt, e Entry, dir string) error {
 			packages = append(packages, p)
 		}
 	}
-	debs, err := apt.fetch(ctx, e.Suite, packages)
+	only, err := apt.use(e.Suite, e.Suite)
+	if err != nil {
+		return err
+	}
+	debs, err := apt.fetch(ctx, only, packages)
 	if err != nil {
 		return err
 	}
@@ -68,7 +72,7 @@ func fillKernel(ctx context.Context, apt *apt, e Entry, dir string) error {
 }
 
 // unpack calls take for each file of a package.
-func (a *apt) unpack(ctx context.Context, deb string, take func(name string, size int64, r io.Reader) error) error {
+func (a *apt) unpack(ctx context.Context, deb string, take func(name string, r io.Reader) error) error {
 	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", deb)
 	cmd.ExtraFiles = []*os.File{a.lock}
 	_, stderr := start(cmd)
@@ -97,7 +101,7 @@ func (a *apt) unpack(ctx context.Context, deb string, take func(name string, siz
 	return drain
 }
 
-func untar(r io.Reader, take func(name string, size int64, r io.Reader) error) error {
+func untar(r io.Reader, take func(name string, r io.Reader) error) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
@@ -108,7 +112,7 @@ func untar(r io.Reader, take func(name string, size int64, r io.Reader) error) e
 			return err
 		}
 		if h.Typeflag == tar.TypeReg {
-			if err := take(path.Clean("/"+h.Name), h.Size, t); err != nil {
+			if err := take(path.Clean("/"+h.Name), t); err != nil {
 				return err
 			}
 		}
@@ -123,7 +127,7 @@ type unpacking struct {
 
 // take writes a file, if the lab has a use for it. Packages before that of
 // Linux 6.19 have the kernel and its configuration in /boot.
-func (u *unpacking) take(name string, size int64, r io.Reader) error {
+func (u *unpacking) take(name string, r io.Reader) error {
 	name = strings.TrimPrefix(name, "/usr")
 	modules := "/lib/modules/" + u.release + "/"
 	switch name {

@@ -68,7 +68,7 @@ func choose(what, version string, entries []Entry) (Entry, error) {
 }
 
 // nearest is the version beside the one that is not there: the newer or the
-// older neighbour, whichever has more of it in common.
+// older neighbour, whichever has more of it in common, and then by distance.
 func nearest(version string, entries []Entry) string {
 	i := slices.IndexFunc(entries, func(e Entry) bool { return compare(e.Version, version) > 0 })
 	switch {
@@ -80,19 +80,23 @@ func nearest(version string, entries []Entry) string {
 		return entries[0].Version
 	}
 	older, newer := entries[i-1].Version, entries[i].Version
-	if common(newer, version) > common(older, version) {
+	same, distance := apart(older, version)
+	if sameNewer, distanceNewer := apart(newer, version); sameNewer > same || sameNewer == same && distanceNewer < distance {
 		return newer
 	}
 	return older
 }
 
-// common counts the leading numbers that two versions share.
-func common(a, b string) int {
+// apart counts the leading numbers that two versions share, and says how far
+// the next ones are from each other.
+func apart(a, b string) (same, distance int) {
 	an, _ := numbers(a)
 	bn, _ := numbers(b)
-	n := 0
-	for n < min(len(an), len(bn)) && an[n] == bn[n] {
-		n++
+	for same < min(len(an), len(bn)) && an[same] == bn[same] {
+		same++
 	}
-	return n
+	if same < min(len(an), len(bn)) {
+		distance = max(an[same]-bn[same], bn[same]-an[same])
+	}
+	return same, distance
 }

@@ -58,6 +58,7 @@ func packLZ4(t *testing.T, data []byte) []byte {
 }
 
 func TestReadConfig(t *testing.T) {
+	fakeZstd(t)
 	vmlinux := "\x7fELF code, IKCFG_ST is in a message, too" + configStart + string(packGzip(t, []byte(someConfig))) + configEnd + "more code"
 	sized := func(packed []byte) []byte {
 		return binary.LittleEndian.AppendUint32(packed, uint32(len(vmlinux)))
@@ -122,6 +123,13 @@ func TestReadConfigRefuses(t *testing.T) {
 	var none *NoConfig
 	if _, err := ReadConfig(filepath.Join(dir, "none")); !errors.As(err, &none) || !strings.Contains(none.Hint(), ".config") {
 		t.Errorf("%v, want a NoConfig with a hint", err)
+	}
+}
+
+func TestUnpackWithoutZstd(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if _, err := unpack(packZstd(t, nil)); err == nil || !strings.Contains(err.Error(), `exec: "zstd": executable file not found`) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package kernel knows the files of a Linux kernel for x86-64: its image, its
-// modules and its configuration. It needs neither a network nor rights, nor a
-// program of the system.
+// modules and its configuration. It needs neither a network nor rights, and no
+// program of the system but zstd(1) for what is compressed that way.
 //
 // # Words
 //
