@@ -13,7 +13,9 @@ import (
 // eventCases ask about descriptors by which a program is told of something.
 func eventCases() []Case {
 	return []Case{
-		{Name: "eventfd", Question: "Does an eventfd keep its counter, and one that is a semaphore its kind?", program: eventfds},
+		{Name: "eventfd", Question: "Does an eventfd keep its counter?", program: eventfd(unix.EFD_NONBLOCK, 5)},
+		{Name: "eventfd-semaphore", Question: "Is an eventfd that is a semaphore still one?", program: eventfd(unix.EFD_NONBLOCK|unix.EFD_SEMAPHORE, 1, 1, 1, 1, 1),
+			Known: &Known{StepCheck, "CRIU does not save what kind an eventfd is (criu/eventfd.c): it becomes a plain counter"}},
 		{Name: "epoll", Question: "Does an epoll keep what it watches, how, and the data registered with it?", program: epolls},
 		{Name: "signalfd", Question: "Does a signalfd still read the signals of its mask, one that waits too?", program: signalfds},
 		{Name: "inotify", Question: "Does an inotify watch still see changes?", program: inotify},
@@ -24,25 +26,27 @@ func eventCases() []Case {
 	}
 }
 
-func eventfds() (func() error, error) {
-	counter, err := unix.Eventfd(5, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, lacks("eventfd", err)
-	}
-	semaphore, err := unix.Eventfd(3, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK|unix.EFD_SEMAPHORE)
-	if err != nil {
-		return nil, err
-	}
-	read := func(fd int, want uint64) error {
-		b, err := receive(fd, 8)
+// eventfd is the program with one whose counter is 5, and what reads give.
+func eventfd(flags int, want ...uint64) program {
+	return func() (func() error, error) {
+		fd, err := unix.Eventfd(5, flags|unix.EFD_CLOEXEC)
 		if err != nil {
-			return err
+			return nil, lacks("eventfd", err)
 		}
-		return same("counter", binary.NativeEndian.Uint64(b), want)
+		return func() error {
+			for _, w := range want {
+				b, err := receive(fd, 8)
+				if err != nil {
+					return err
+				}
+				if err := same("counter", binary.NativeEndian.Uint64(b), w); err != nil {
+					return err
+				}
+			}
+			_, err := unix.Read(fd, make([]byte, 8))
+			return same("one more read", err, error(unix.EAGAIN))
+		}, nil
 	}
-	return func() error {
-		return first(read(counter, 5), read(semaphore, 1), read(semaphore, 1), read(semaphore, 1))
-	}, nil
 }
 
 func epolls() (func() error, error) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"crucible/container"
 	"crucible/container/cgroup"
 )
@@ -142,9 +144,33 @@ func (s *stage) clean() error {
 		// That of a restore which failed.
 		errs = append(errs, os.RemoveAll(s.o.Root.Logs(name)))
 	}
+	for _, m := range s.monitors { // each ends a moment after its container
+		errs = append(errs, ends(ctx, m))
+	}
 	errs = append(errs, s.removeImages(ctx), s.removeDir())
 	if err := errors.Join(errs...); err != nil {
 		return &leftError{err}
+	}
+	return nil
+}
+
+// ends waits until a process is gone.
+func ends(ctx context.Context, p container.Process) error {
+	fd, err := unix.PidfdOpen(p.Pid, 0)
+	if err != nil {
+		return nil // it is
+	}
+	defer unix.Close(fd)
+	for p.Alive() {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && err != unix.EINTR:
+			return os.NewSyscallError("poll", err)
+		case ctx.Err() != nil:
+			return fmt.Errorf("the monitor, pid %d, does not end: %w", p.Pid, ctx.Err())
+		}
 	}
 	return nil
 }
@@ -153,7 +179,7 @@ func (s *stage) clean() error {
 func words(log string) (all []string) {
 	for _, text := range strings.Split(log, "\n") {
 		if l, ok := container.ParseLogLine(text); ok {
-			all = append(all, l.Text)
+			all = append(all, strings.TrimSuffix(l.Text, "\r"))
 		}
 	}
 	return all

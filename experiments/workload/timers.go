@@ -19,6 +19,8 @@ func timerCases() []Case {
 		{Name: "itimer-prof", Question: "Does a profiling timer keep what is left?", program: itimer(unix.ItimerProf)},
 		{Name: "posix-timer", Question: "Do POSIX timers keep their numbers, intervals and the time that is left?", program: posixTimer},
 		{Name: "posix-timer-ticks", Question: "Does a periodic POSIX timer go on to send its signal?", program: posixTimerTicks},
+		{Name: "posix-timer-thread", Question: "Does a POSIX timer that signals one thread still do so?", program: posixTimerThread,
+			Known: &Known{StepRestore, "CRIU saves the number that the thread has outside of the container's pid namespace (criu/proc_parse.c, parse_posix_timers)"}},
 		{Name: "timerfd-oneshot", Question: "Does a timerfd keep the time that is left?", Needs: []string{"criu/timerfd"}, program: timerfdOneshot},
 		{Name: "timerfd-periodic", Question: "Does a periodic timerfd go on to tick?", Needs: []string{"criu/timerfd"}, program: timerfdPeriodic},
 		{Name: "timerfd-expired", Question: "Can an expiry of a timerfd that nobody has read before be read after the restore?", Needs: []string{"criu/timerfd"}, program: timerfdExpired},
@@ -71,32 +73,31 @@ type sigevent struct {
 	_             [11]int32
 }
 
-const sigevThreadID = 4 // SIGEV_THREAD_ID
+const sigevSignal, sigevThreadID = 0, 4 // SIGEV_SIGNAL, SIGEV_THREAD_ID
 
-// newTimer makes a POSIX timer that sends the calling thread a signal.
-func newTimer(clock uintptr, sig unix.Signal, value *timerspec) (id int32, err error) {
-	e := sigevent{signo: int32(sig), notify: sigevThreadID, tid: int32(unix.Gettid()), value: 4711}
-	_, _, errno := unix.RawSyscall(unix.SYS_TIMER_CREATE, clock, uintptr(unsafe.Pointer(&e)), uintptr(unsafe.Pointer(&id)))
+// newTimer makes a POSIX timer that sends the calling process a signal, or the
+// calling thread alone. It may be called in a forked child.
+func newTimer(clock uintptr, sig unix.Signal, notify int32, value *timerspec) (id int32, errno unix.Errno) {
+	tid, _, _ := unix.RawSyscall(unix.SYS_GETTID, 0, 0, 0)
+	e := sigevent{signo: int32(sig), notify: notify, tid: int32(tid), value: 77}
+	_, _, errno = unix.RawSyscall(unix.SYS_TIMER_CREATE, clock, uintptr(unsafe.Pointer(&e)), uintptr(unsafe.Pointer(&id)))
 	if errno == 0 {
 		_, _, errno = unix.RawSyscall6(unix.SYS_TIMER_SETTIME, uintptr(id), 0, uintptr(unsafe.Pointer(value)), 0, 0, 0)
 	}
-	if errno != 0 {
-		return id, lacks("POSIX timers", errno)
-	}
-	return id, nil
+	return id, errno
 }
 
 func posixTimer() (func() error, error) {
 	clocks := []uintptr{unix.CLOCK_MONOTONIC, unix.CLOCK_REALTIME, unix.CLOCK_BOOTTIME}
 	ids := make([]int32, len(clocks)+1)
-	var err error
+	var errno unix.Errno
 	// One that goes again leaves a gap in the numbers.
-	if ids[0], err = newTimer(unix.CLOCK_MONOTONIC, 40, every(0, 0)); err != nil {
-		return nil, err
+	if ids[0], errno = newTimer(unix.CLOCK_MONOTONIC, 40, sigevSignal, every(0, 0)); errno != 0 {
+		return nil, lacks("POSIX timers", errno)
 	}
 	for i, clock := range clocks {
-		if ids[i+1], err = newTimer(clock, 41, every(77*time.Second, 5000*time.Second)); err != nil {
-			return nil, err
+		if ids[i+1], errno = newTimer(clock, 41, sigevSignal, every(77*time.Second, 5000*time.Second)); errno != 0 {
+			return nil, fmt.Errorf("make a timer on clock %d: %w", clock, errno)
 		}
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_TIMER_DELETE, uintptr(ids[0]), 0, 0); errno != 0 {
@@ -117,28 +118,58 @@ func posixTimer() (func() error, error) {
 	}, nil
 }
 
+// posixTimerTicks asks a forked child, where no thread of the runtime takes the
+// signals.
 func posixTimerTicks() (func() error, error) {
 	const sig = unix.Signal(42)
-	set := setOf(sig)
-	sigprocmask(unix.SIG_BLOCK, &set, nil)
-	if _, err := newTimer(unix.CLOCK_MONOTONIC, sig, every(2*time.Millisecond, 2*time.Millisecond)); err != nil {
+	set, period := setOf(sig), every(2*time.Millisecond, 2*time.Millisecond)
+	l, err := newLine()
+	if err != nil {
 		return nil, err
 	}
-	tick := func() error {
-		var i info
-		limit := unix.NsecToTimespec(int64(patience))
+	if _, err := fork(func() {
+		_, errno := newTimer(unix.CLOCK_MONOTONIC, sig, sigevSignal, period)
+		l.tell(byte(errno))
 		for {
-			got, _, errno := unix.Syscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), uintptr(unsafe.Pointer(&i)), uintptr(unsafe.Pointer(&limit)), sigsetSize, 0, 0)
-			if errno == unix.EINTR {
-				continue
-			}
-			if errno != 0 {
-				return fmt.Errorf("wait for the timer's signal: %w", errno)
-			}
-			return first(same("signal", unix.Signal(got), sig), same("value", i.value(), int32(4711)))
+			l.hear()
+			var i info
+			unix.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), uintptr(unsafe.Pointer(&i)), 0, sigsetSize, 0, 0)
+			l.tell(byte(i.value()))
 		}
+	}); err != nil {
+		return nil, err
 	}
-	return func() error { return first(tick(), tick(), tick()) }, tick()
+	errno, err := l.answer()
+	if err != nil {
+		return nil, err
+	}
+	if errno != 0 {
+		return nil, lacks("POSIX timers", unix.Errno(errno))
+	}
+	check := func() error {
+		for range 3 {
+			value, err := l.ask(0)
+			if err := first(err, same("value that came with the signal", value, byte(77))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return check, check()
+}
+
+func posixTimerThread() (func() error, error) {
+	id, errno := newTimer(unix.CLOCK_MONOTONIC, 41, sigevThreadID, every(0, 5000*time.Second))
+	if errno != 0 {
+		return nil, lacks("POSIX timers", errno)
+	}
+	return func() error {
+		text, err := os.ReadFile("/proc/self/timers")
+		if want := fmt.Sprintf("ID: %d\n", id); err == nil && !strings.Contains(string(text), want) {
+			err = fmt.Errorf("there is no timer %d: %q", id, text)
+		}
+		return first(err, same("notify", strings.Contains(string(text), fmt.Sprintf("/tid.%d\n", unix.Gettid())), true))
+	}, nil
 }
 
 func newTimerfd(interval, value time.Duration) (fd int, err error) {
