@@ -25,6 +25,12 @@ func bridgeCases() []Case {
 			define: onBridge, program: bridgeAddress},
 		{Name: "tcp-bridge", Question: "Does a TCP connection to a peer outside go on after the restore?", Needs: append(needs, "network/tcp repair"),
 			define: onBridge, program: echoServer, meet: connectOutside, plot: talkMeanwhile},
+		{Name: "tcp-full-window", Question: "Does a TCP connection survive whose peer takes no more, with what could not be sent yet?", Needs: append(needs, "network/tcp repair"),
+			define: onBridge, program: fullWindow, meet: connectOutside, plot: readAfterwards},
+		{Name: "tcp-close-wait", Question: "Does a TCP connection whose peer has closed its side still carry an answer?", Needs: append(needs, "network/tcp repair", "criu/tcp_half_closed"),
+			define: onBridge, program: closeWait, meet: closeOutside, plot: hearTheEnd},
+		{Name: "tcp-fin-wait", Question: "Does a TCP connection whose container has closed its side still receive?", Needs: append(needs, "network/tcp repair", "criu/tcp_half_closed"),
+			define: onBridge, program: finWait, meet: connectOutside, plot: sendAfterTheEnd},
 		{Name: "parked-packets", Question: "Do datagrams arrive that a peer sends while there is no container?", Needs: append(needs, "network/packet sockets"),
 			define: onBridge, program: datagramServer, meet: greetOutside, plot: sendMeanwhile},
 	}
@@ -65,23 +71,34 @@ const (
 	meanwhile  = "sent while it was away"
 )
 
-// echoServer takes one connection, and answers after the restore with what came
-// until then and since.
-func echoServer() (func() error, error) {
+// acceptOne takes one connection from outside, with a send buffer of a size or
+// the usual one.
+func acceptOne(buffer int) (conn int, err error) {
 	l, err := socket(unix.AF_INET, unix.SOCK_STREAM)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	if err := first(unix.Bind(l, &unix.SockaddrInet4{Port: serverPort}), unix.Listen(l, 5)); err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+	if buffer > 0 {
+		err = unix.SetsockoptInt(l, unix.SOL_SOCKET, unix.SO_SNDBUF, buffer)
+	}
+	if err := first(err, unix.Bind(l, &unix.SockaddrInet4{Port: serverPort}), unix.Listen(l, 5)); err != nil {
+		return 0, fmt.Errorf("listen: %w", err)
 	}
 	fmt.Println(saysListens)
 	if err := readable(l); err != nil {
-		return nil, err
+		return 0, err
 	}
-	conn, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
+	if conn, _, err = unix.Accept4(l, unix.SOCK_CLOEXEC); err != nil {
+		return 0, fmt.Errorf("accept: %w", err)
+	}
+	return conn, unix.Close(l)
+}
+
+// echoServer answers after the restore with what came until then and since.
+func echoServer() (func() error, error) {
+	conn, err := acceptOne(0)
 	if err != nil {
-		return nil, fmt.Errorf("accept: %w", err)
+		return nil, err
 	}
 	return func() error {
 		got, err := receive(conn, len(beforehand+meanwhile))
@@ -107,6 +124,11 @@ func (s *stage) dial(ctx context.Context, kind string) error {
 	d.SetMultipathTCP(false)
 	if s.peer, err = d.DialContext(ctx, kind, address); err != nil {
 		return err
+	}
+	if c, ok := s.peer.(*net.TCPConn); ok { // a window that is soon full
+		if err := c.SetReadBuffer(16 << 10); err != nil {
+			return err
+		}
 	}
 	return s.peer.SetDeadline(deadline(ctx))
 }
@@ -145,6 +167,104 @@ func talkMeanwhile(ctx context.Context, s *stage) error {
 		return fmt.Errorf("read the echo: %w", err)
 	}
 	return first(same("echo", string(echo), beforehand+meanwhile), s.end(ctx))
+}
+
+// unsent is more than both ends' buffers take.
+const unsent = 512 << 10
+
+func fullWindow() (func() error, error) {
+	conn, err := acceptOne(16 << 10)
+	if err != nil {
+		return nil, err
+	}
+	all := pattern(unsent, 1)
+	if err := unix.SetNonblock(conn, true); err != nil {
+		return nil, err
+	}
+	sent, err := fill(conn, all)
+	return func() error {
+		if err := unix.SetNonblock(conn, false); err != nil {
+			return err
+		}
+		return first(send(conn, all[sent:]), awaitUnsent(conn))
+	}, err
+}
+
+func readAfterwards(ctx context.Context, s *stage) error {
+	if err := restored(ctx, s); err != nil {
+		return err
+	}
+	got := make([]byte, unsent)
+	if n, err := io.ReadFull(s.peer, got); err != nil {
+		return fmt.Errorf("read %d bytes of %d: %w", n, unsent, err)
+	}
+	return first(same("what was sent", got, pattern(unsent, 1)), s.end(ctx))
+}
+
+// restored goes as far as the go-ahead.
+func restored(ctx context.Context, s *stage) error {
+	if err := s.checkpoint(ctx, checkpoint.Options{}); err != nil {
+		return err
+	}
+	if err := s.restore(ctx, restore.Options{}); err != nil {
+		return err
+	}
+	return s.tell(ctx)
+}
+
+func closeOutside(ctx context.Context, s *stage) error {
+	if err := connectOutside(ctx, s); err != nil {
+		return err
+	}
+	return s.peer.(*net.TCPConn).CloseWrite()
+}
+
+func closeWait() (func() error, error) {
+	conn, err := acceptOne(0)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if err := mustReceive("what came before the end", conn, []byte(beforehand)); err != nil {
+			return err
+		}
+		n, err := unix.Read(conn, make([]byte, 1))
+		return first(err, same("bytes after the end", n, 0), send(conn, []byte("answer")), awaitUnsent(conn), unix.Shutdown(conn, unix.SHUT_WR), awaitUnsent(conn))
+	}, await(conn, unix.POLLRDHUP)
+}
+
+func hearTheEnd(ctx context.Context, s *stage) error {
+	if err := restored(ctx, s); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(s.peer)
+	return first(err, same("answer", string(got), "answer"), s.end(ctx))
+}
+
+func finWait() (func() error, error) {
+	conn, err := acceptOne(0)
+	if err != nil {
+		return nil, err
+	}
+	// The end has been heard when it is acknowledged.
+	return func() error { return mustReceive("data", conn, []byte(beforehand+meanwhile)) }, first(unix.Shutdown(conn, unix.SHUT_WR), awaitUnsent(conn))
+}
+
+func sendAfterTheEnd(ctx context.Context, s *stage) error {
+	if err := s.checkpoint(ctx, checkpoint.Options{}); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(s.peer, meanwhile); err != nil {
+		return err
+	}
+	if err := s.restore(ctx, restore.Options{}); err != nil {
+		return err
+	}
+	if err := s.goOn(ctx); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(s.peer)
+	return first(err, same("data from the side that was closed", len(got), 0))
 }
 
 const datagrams = 5
