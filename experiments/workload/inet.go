@@ -28,7 +28,6 @@ func loopback(family, port int) unix.Sockaddr {
 	return &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
 }
 
-// socket makes one; prepare sets it up before it is bound or connected.
 func socket(family, kind int) (int, error) {
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -188,8 +187,7 @@ func tcpOptions() (func() error, error) {
 			}
 			out += fmt.Sprintf("option %d of level %d: %d\n", o.name, o.level, value)
 		}
-		segment, err := unix.GetsockoptInt(client, unix.IPPROTO_TCP, unix.TCP_MAXSEG)
-		return out + fmt.Sprintln("largest segment", segment), err
+		return out, nil
 	})
 	return func() error {
 		return first(look(), send(server, []byte("hello")), mustReceive("data", client, []byte("hello")))
