@@ -52,7 +52,7 @@ func TestFind(t *testing.T) {
 		"zombi":          "zombie",
 		"semaphore":      "eventfd-semaphore", // a part of a name
 		"PIPE":           "pipe",
-		"":               "fifo", // something, at least
+		"":               "udp", // something, at least
 	} {
 		_, err := Find(wrong)
 		var missing *NotFoundError

@@ -13,7 +13,7 @@ func lockCases() []Case {
 		{Name: "flock", Question: "Does a lock by flock still keep others out?", program: flocked},
 		{Name: "posix-lock", Question: "Does a POSIX lock of a range still keep others out of that range?", program: rangeLock(unix.F_SETLK, false)},
 		{Name: "posix-lock-inherited", Question: "Does a POSIX lock survive by a descriptor that the parent has as well?", program: rangeLock(unix.F_SETLK, true),
-			Known: &Known{StepCheck, "CRIU looks for locks in the first process only that has an open file, and this lock is another's: it is lost without a word"}},
+			Known: &Known{StepCheck, "CRIU leaves a lock out whose open file another process has as well, without a word"}},
 		{Name: "ofd-lock", Question: "Does a lock that belongs to an open file still keep others out?", program: rangeLock(unix.F_OFD_SETLK, false)},
 		{Name: "lease", Question: "Does a lease on a file survive?", program: lease},
 	}

@@ -24,7 +24,7 @@ func Run(ctx context.Context, c Case, o Options) Result {
 	r := Result{Case: c.Name, Verdict: Pass, Step: StepRun}
 	start := time.Now()
 	timeout := cmp.Or(o.Timeout, defaultTimeout)
-	limited, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done after %v", timeout))
+	limited, cancel := context.WithTimeoutCause(ctx, timeout, &lateError{timeout})
 	defer cancel()
 	err := run(limited, c, o, &r)
 	if err != nil && limited.Err() != nil {
@@ -34,6 +34,11 @@ func Run(ctx context.Context, c Case, o Options) Result {
 	r.Took = time.Since(start)
 	return r
 }
+
+// lateError is a case that hangs.
+type lateError struct{ limit time.Duration }
+
+func (e *lateError) Error() string { return fmt.Sprintf("not done after %v", e.limit) }
 
 func run(ctx context.Context, c Case, o Options, r *Result) error {
 	f := o.Features
@@ -69,14 +74,15 @@ func (r *Result) worth(c Case, err error) bool {
 func (r *Result) judge(c Case, err error) {
 	var lack *LackError
 	var left *leftError
+	var late *lateError
 	switch {
 	case err == nil:
 		return
-	case errors.As(err, &left):
+	case errors.As(err, &left), errors.As(err, &late):
 	case errors.As(err, &lack):
 		r.Verdict, r.Reason = Skip, lack.Error()
 		return
-	case c.Known != nil && c.Known.Step == r.Step && !errors.Is(err, context.DeadlineExceeded):
+	case c.Known != nil && c.Known.Step == r.Step:
 		r.Verdict, r.Reason = Skip, "known: "+c.Known.Why
 		return
 	}

@@ -84,6 +84,7 @@ func otherProbe(t *testing.T, found *criu.CRIU, feature string) func() (bool, er
 	return func() (bool, error) { return false, fmt.Errorf("nobody else knows of %s", feature) }
 }
 
+// hasV2Freezer makes a cgroup: the root of the hierarchy has no freezer.
 func hasV2Freezer() (bool, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -91,11 +92,12 @@ func hasV2Freezer() (bool, error) {
 	}
 	for line := range strings.Lines(string(mounts)) {
 		if fields := strings.Fields(line); strings.Contains(line, " - cgroup2 ") {
-			// The root has none: see those below it.
-			files, err := filepath.Glob(fields[4] + "/*/cgroup.freeze")
-			if err != nil || len(files) > 0 {
-				return true, err
+			group, err := os.MkdirTemp(fields[4], "crucible-test-")
+			if err != nil {
+				return false, err
 			}
+			_, missing := os.Stat(filepath.Join(group, "cgroup.freeze"))
+			return missing == nil, os.Remove(group)
 		}
 	}
 	return false, nil

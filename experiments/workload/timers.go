@@ -1,10 +1,8 @@
 package workload
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -58,14 +56,14 @@ func itimer(which unix.ItimerWhich) program {
 	}
 }
 
-// itimerspec is struct itimerspec of 64 bits each.
+// timerspec is struct itimerspec.
 type timerspec struct{ interval, value unix.Timespec }
 
 func every(interval, value time.Duration) *timerspec {
 	return &timerspec{unix.NsecToTimespec(int64(interval)), unix.NsecToTimespec(int64(value))}
 }
 
-// sigevent is struct sigevent: sigev_value, signo, notify, thread.
+// sigevent is struct sigevent.
 type sigevent struct {
 	value         uintptr
 	signo, notify int32
@@ -172,123 +170,10 @@ func posixTimerThread() (func() error, error) {
 	}, nil
 }
 
-func newTimerfd(interval, value time.Duration) (fd int, err error) {
-	fd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
-	if err != nil {
-		return 0, lacks("timerfd", err)
-	}
-	spec := &unix.ItimerSpec{Interval: unix.NsecToTimespec(int64(interval)), Value: unix.NsecToTimespec(int64(value))}
-	return fd, unix.TimerfdSettime(fd, 0, spec, nil)
-}
-
-func expiries(fd int) error {
-	b, err := receive(fd, 8)
-	if err == nil && binary.NativeEndian.Uint64(b) == 0 {
-		err = fmt.Errorf("the timer has expired no time")
-	}
-	return err
-}
-
-func timerfdOneshot() (func() error, error) {
-	fd, err := newTimerfd(0, 5000*time.Second)
-	return func() error {
-		var now unix.ItimerSpec
-		err := unix.TimerfdGettime(fd, &now)
-		return first(err, same("interval", now.Interval.Nano(), int64(0)), left("timerfd", 5000*time.Second, time.Duration(now.Value.Nano())))
-	}, err
-}
-
-func timerfdPeriodic() (func() error, error) {
-	fd, err := newTimerfd(2*time.Millisecond, 2*time.Millisecond)
-	if err != nil {
-		return nil, err
-	}
-	return func() error { return first(expiries(fd), expiries(fd), expiries(fd)) }, expiries(fd)
-}
-
-func timerfdExpired() (func() error, error) {
-	once, err := newTimerfd(0, time.Nanosecond)
-	if err != nil {
-		return nil, err
-	}
-	again, err := newTimerfd(time.Millisecond, time.Nanosecond)
-	if err != nil {
-		return nil, err
-	}
-	return func() error { return first(expiries(once), expiries(again), expiries(again), expiries(again)) }, first(readable(once), readable(again))
-}
-
 // sleeping has a child that sleeps for longer than anybody waits, and says so
 // if it does not.
-func sleeping(number uintptr) program {
-	return func() (func() error, error) {
-		l, err := newLine()
-		if err != nil {
-			return nil, err
-		}
-		long := unix.NsecToTimespec(int64(24 * time.Hour))
-		pid, err := fork(func() {
-			errno := rawNanosleep(&long)
-			l.tell(byte(errno))
-			pause()
-		})
-		if err != nil {
-			return nil, err
-		}
-		// A sleep that was interrupted is gone on with by restart_syscall(2).
-		asleep := func() error { return waiting(pid, l.up[0], number, unix.SYS_RESTART_SYSCALL) }
-		return asleep, asleep()
-	}
-}
-
 // waiting waits until a process is in one of the system calls. When it has said
 // something before, it is not.
-func waiting(pid, up int, calls ...uintptr) error {
-	var want []string
-	for _, c := range calls {
-		want = append(want, fmt.Sprint(c))
-	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(up), Events: unix.POLLIN}}, 1)
-		if n > 0 && err == nil {
-			b, err := receive(up, 1)
-			return first(err, fmt.Errorf("the call ended with %w", unix.Errno(b[0])))
-		}
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", pid)) // "running" while it is
-		if err != nil {
-			return err
-		}
-		call, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-		if f, err := statFields(pid); err == nil && f[0] == "S" && slices.Contains(want, call) {
-			return nil
-		}
-	}
-	return fmt.Errorf("process %d is not in system call %v after %v", pid, want, patience)
-}
-
-func blockedRead() (func() error, error) {
-	l, err := newLine()
-	if err != nil {
-		return nil, err
-	}
-	pid, err := fork(func() {
-		var b [1]byte
-		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(l.down[0]), uintptr(unsafe.Pointer(&b)), 1)
-		if errno != 0 || n != 1 {
-			b[0] = 255
-		}
-		l.tell(b[0])
-		pause()
-	})
-	if err != nil {
-		return nil, err
-	}
-	return func() error {
-		got, err := l.ask(5)
-		return first(err, same("what the read gave", got, byte(5)))
-	}, waiting(pid, l.up[0], unix.SYS_READ)
-}
-
 func monotonicClock() (func() error, error) {
 	var before unix.Timespec
 	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &before)
