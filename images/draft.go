@@ -15,6 +15,7 @@ import (
 	"crucible/container/name"
 	"crucible/images/digest"
 	"crucible/proto/frame"
+	"crucible/proto/imagepb"
 )
 
 // The files of an image, by their paths in its directory.
@@ -40,6 +41,8 @@ type Draft struct {
 	base     string   // .drafts/NAME-RANDOM: the lock, and the directory to be
 	lock     *os.File // nil: committed or discarded
 	follower *digest.Follower
+	parent   *imagepb.Parent // see BuildOn
+	hold     *os.File        // on the parent
 }
 
 func (s Store) drafts() string { return filepath.Join(s.Dir, ".drafts") }
@@ -207,6 +210,9 @@ func (d *Draft) Discard() error {
 	err := removeDraft(d.base)
 	d.lock.Close()
 	d.lock = nil
+	if d.hold != nil {
+		d.hold.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("discard image of %s: %w", d.name, err)
 	}

@@ -163,16 +163,11 @@ func (s Store) removable(ctx context.Context, r Ref) error {
 			return &Error{Kind: InUse, Ref: r.String(), Text: "a command is reading it", Advice: "wait until that restore or verification has ended"}
 		}
 	}
-	others, _ := s.List("") // a damaged one builds on nothing any more
-	for _, o := range others {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if o.Manifest.GetParent().GetRef() == r.String() {
-			return &Error{Kind: InUse, Ref: r.String(), Text: "image " + o.Ref() + " builds on it", Advice: "remove " + o.Ref() + " first"}
-		}
+	if children := s.children(r); len(children) > 0 {
+		list := strings.Join(children, ", ")
+		return &Error{Kind: InUse, Ref: r.String(), Text: "is what " + list + " builds on", Advice: "remove " + list + " first"}
 	}
-	return nil
+	return ctx.Err()
 }
 
 func (s Store) path(r Ref) string { return filepath.Join(s.Dir, r.Name, strconv.Itoa(r.Number)) }

@@ -82,7 +82,7 @@ func rowOf(i *images.Image) imageRow {
 	m := i.Manifest
 	r := imageRow{
 		Image: i.Ref(), Created: i.Created(), Size: i.Size(), Frozen: m.FrozenNs, LeftRunning: m.LeftRunning,
-		Processes: m.GetTraits().GetProcesses(), Parent: m.GetParent().GetRef(), Kernel: m.GetWriter().GetKernelRelease(),
+		Processes: m.GetTraits().GetProcesses(), Parent: i.ParentRef(), Kernel: m.GetWriter().GetKernelRelease(),
 		CRIU: m.GetWriter().GetCriu(), Machine: m.GetWriter().GetMachine(), Directory: i.Dir(),
 	}
 	var p imagepb.Processes
