@@ -63,11 +63,11 @@ func (s Store) Draft(ctx context.Context, container string) (*Draft, error) {
 		return nil, fmt.Errorf("draft image of %s: %w", container, noSpace(s.Dir, err))
 	}
 	for _, dir := range []string{d.Dir(), d.CRIUDir(), filepath.Join(d.Dir(), Archives)} {
-		mode := os.FileMode(0o700)
-		if dir == d.CRIUDir() {
-			mode = 0o711 // see fileMode
+		err := os.Mkdir(dir, 0o700)
+		if err == nil && dir == d.CRIUDir() {
+			err = os.Chmod(dir, 0o755) // whatever the umask: see fileMode
 		}
-		if err := os.Mkdir(dir, mode); err != nil {
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("draft image of %s: %w", container, noSpace(s.Dir, err)), d.Discard())
 		}
 	}
