@@ -269,7 +269,7 @@ func (d *dump) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.report.Findings = slices.Concat(unfit, lostMask(d.mounts), d.report.Findings)
+	d.report.Findings = slices.Insert(d.report.Findings, 0, append(unfit, lostMask(d.mounts)...)...)
 	var blocking []preflight.Finding
 	for _, f := range d.report.Findings {
 		if f.Blocks {

@@ -164,8 +164,11 @@ func (s Store) removable(ctx context.Context, r Ref) error {
 		}
 	}
 	if children := s.children(r); len(children) > 0 {
-		list := strings.Join(children, ", ")
-		return &Error{Kind: InUse, Ref: r.String(), Text: "is what " + list + " builds on", Advice: "remove " + list + " first"}
+		list, build := strings.Join(children, ", "), " build on it"
+		if len(children) == 1 {
+			build = " builds on it"
+		}
+		return &Error{Kind: InUse, Ref: r.String(), Text: list + build, Advice: "remove " + list + " first"}
 	}
 	return ctx.Err()
 }

@@ -35,19 +35,22 @@ Open connections, file locks, deleted files and the like are found before the
 freeze and passed to CRIU, so the plain command is enough for most programs.
 --dry-run shows what was found and what stands in the way.
 
-Where the kernel tells which memory has changed, -R lets a later checkpoint of the
-same life of the container build on its image: with --parent only what has changed
-since is written, and the images are restored, verified and kept together. The
-parent must be the latest such image. --pre-dump writes memory while the container
-runs on, and the container stands still only until CRIU has hold of the pages: an
-image to build on, which cannot be restored. Shared memory is written whole.
+Where the kernel can tell which memory has changed (crucible doctor: soft-dirty),
+the next checkpoint can build on an image that was written with -R: with --parent
+only memory that has changed since is written, and the image needs its parent to
+be restored. The parent must be the latest image with -R or --pre-dump, and the
+container must have run on since. --pre-dump writes memory alone while the
+container runs, and stops it only for as long as it takes to get hold of the
+pages: such an image can be a parent, and not be restored. Memory that processes
+share is written whole each time.
 
 Exit status: 0 success, 1 it failed, or something stands in the way, 3 no such
-container, 4 it is not running or frozen, 7 CRIU is missing or does not work here.`,
+container or parent, 4 it is not running or frozen, 6 the parent is damaged, 7 CRIU
+is missing or does not work here.`,
 		Example: `  crucible checkpoint web
   crucible checkpoint -R web
-  crucible checkpoint --parent web@1 web
-  crucible checkpoint --pre-dump web
+  crucible checkpoint -R --parent web@1 web
+  crucible checkpoint --pre-dump web && crucible checkpoint --parent web web
   crucible checkpoint --dry-run --json web`,
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
