@@ -56,13 +56,23 @@ func (c *CRIU) Features(ctx context.Context) ([]Row, error) {
 	}
 	var rows []Row
 	for _, name := range names {
-		out, err := c.run(ctx, "check", "-v2", "--feature", name)
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("criu check --feature %s: %w", name, context.Cause(ctx))
+		row, err := c.Feature(ctx, name)
+		if err != nil {
+			return nil, err
 		}
-		rows = append(rows, featureRow(name, out, err))
+		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// Feature asks CRIU for one kernel feature by the name that `criu check
+// --feature` has for it. The error is that of the context.
+func (c *CRIU) Feature(ctx context.Context, name string) (Row, error) {
+	out, err := c.run(ctx, "check", "-v2", "--feature", name)
+	if ctx.Err() != nil {
+		return Row{}, fmt.Errorf("criu check --feature %s: %w", name, context.Cause(ctx))
+	}
+	return featureRow(name, out, err), nil
 }
 
 // featureNames reads the list out of `criu --help`.

@@ -32,6 +32,7 @@ const (
 	groupRun   = "run"
 	groupLook  = "look"
 	groupCR    = "cr"
+	groupLab   = "lab"
 	groupOther = "other"
 )
 
@@ -85,6 +86,7 @@ of crucible.`,
 		&cobra.Group{ID: groupRun, Title: "Run containers:"},
 		&cobra.Group{ID: groupLook, Title: "Look at containers:"},
 		&cobra.Group{ID: groupCR, Title: "Checkpoint and restore:"},
+		&cobra.Group{ID: groupLab, Title: "Ask other kernels:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	root.SetHelpCommand(newHelpCommand(root))
@@ -112,6 +114,7 @@ func (a *app) addCommands(root *cobra.Command, args []string) {
 		{groupRun, []verb{{"run", newRunCommand}, {"create", newCreateCommand}, {"start", newStartCommand}, {"exec", newExecCommand}, {"attach", newAttachCommand}, {"freeze", newFreezeCommand}, {"thaw", newThawCommand}, {"kill", newKillCommand}, {"stop", newStopCommand}, {"wait", newWaitCommand}, {"update", newUpdateCommand}, {"delete", newDeleteCommand}}},
 		{groupLook, []verb{{"list", newListCommand}, {"info", newInfoCommand}, {"ps", newPsCommand}, {"stats", newStatsCommand}, {"logs", newLogsCommand}}},
 		{groupCR, []verb{{"checkpoint", newCheckpointCommand}, {"restore", newRestoreCommand}, {"image", newImageCommand}}},
+		{groupLab, []verb{{"kernel", newKernelCommand}}},
 		{groupOther, []verb{{"doctor", newDoctorCommand}, {"completion", func(*app) *cobra.Command { return newCompletionCommand(root) }}}},
 	}
 	for _, only := range []bool{true, false} {
@@ -199,6 +202,11 @@ func wantsJSON(root *cobra.Command, args []string) bool {
 		return nil
 	})
 	return yes
+}
+
+// colours: the output is for a person who wants them (no-color.org).
+func (a *app) colours() bool {
+	return term.IsTerminal(int(a.stdout.Fd())) && os.Getenv("NO_COLOR") == ""
 }
 
 func (a *app) interactive() bool { return term.IsTerminal(int(a.stdin.Fd())) }

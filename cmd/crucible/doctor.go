@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"crucible/checkpoint/criu"
 	"crucible/container/host"
@@ -34,8 +33,7 @@ Exit status: 0 containers can be checkpointed and restored, 1 they cannot.`,
 				return err
 			}
 			err := a.print(a.json, report, func() error {
-				colours := term.IsTerminal(int(a.stdout.Fd())) && os.Getenv("NO_COLOR") == ""
-				_, err := a.stdout.WriteString(report.text(colours))
+				_, err := a.stdout.WriteString(report.text(a.colours()))
 				return err
 			})
 			if err == nil && !report.Works {

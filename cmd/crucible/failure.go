@@ -84,7 +84,8 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 		}
 		f.Hint = similar(c, err) + "see `" + c.CommandPath() + " --help`"
 	}
-	if givesProgramStatus(c) && f.Code < crucibleFailed {
+	var cannot *untestedError
+	if errors.As(err, &cannot) || givesProgramStatus(c) && f.Code < crucibleFailed {
 		f.Code = crucibleFailed
 	}
 	a.printFailure(f)

@@ -12,6 +12,9 @@ import (
 	"os"
 
 	"crucible/container"
+	"crucible/experiments/conformance"
+	"crucible/experiments/lab"
+	"crucible/experiments/workload"
 	"crucible/restore"
 )
 
@@ -23,6 +26,8 @@ func main() {
 	// first, and know nothing of the commands below.
 	container.MaybeInit()
 	container.MaybeMonitor(map[string]container.Job{restore.JobName: restore.Job}, explainRemotely)
+	workload.MaybeRun()
+	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work})
 
 	ctx, interrupts := catchInterrupts(context.Background())
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, interrupts: interrupts}

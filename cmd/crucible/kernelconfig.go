@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"crucible/experiments/lab/kernel"
+)
+
+func newKernelConfigCommand(a *app) *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:   "config [flags] FILE|DIR",
+		Short: "Say what a kernel's configuration lacks for checkpoint and restore",
+		Long: `Compare a kernel's configuration with what checkpoint and restore, crucible's
+containers and the lab's machines need, and say what to switch on. The argument
+is a .config, a /boot/config-RELEASE, the directory of a build, or a bzImage
+that carries its configuration (CONFIG_IKCONFIG).
+
+Exit status: 0 nothing required is missing, 1 something is, 125 there is no
+configuration to be read.`,
+		Example: "  crucible kernel config .config\n  crucible kernel config --all arch/x86/boot/bzImage",
+		Args:    exactArgs(1, "a .config, a bzImage, or the directory of a build"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			config, err := kernel.ReadConfig(args[0])
+			if err != nil {
+				return untested(err)
+			}
+			return a.printRequirements(kernel.Check(config), all)
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "show also what is there")
+	a.jsonFlag(c)
+	return c
+}
+
+func (a *app) printRequirements(rows []kernel.Row, all bool) error {
+	lacking, shown := 0, []kernel.Row{}
+	for _, r := range rows {
+		if !r.OK && r.Level == kernel.Required {
+			lacking++
+		}
+		if all || !r.OK {
+			shown = append(shown, r)
+		}
+	}
+	err := a.print(a.json, shown, func() error {
+		w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+		if len(shown) > 0 {
+			fmt.Fprintln(w, "OPTION\tIS\t\tFOR\tSWITCH ON")
+		}
+		for _, r := range shown {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Option, r.State, r.Level, r.For, r.Remedy)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		switch {
+		case lacking > 0:
+			fmt.Fprintf(a.stdout, "%d required options are missing\n", lacking)
+		default:
+			fmt.Fprintln(a.stdout, "nothing required is missing")
+		}
+		return nil
+	})
+	if err == nil && lacking > 0 {
+		err = &exitError{1}
+	}
+	return err
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"crucible/experiments/conformance"
+)
+
+type matrixFlags struct {
+	kernels, crius, cgroups []string
+	html, svg               string
+	machine                 machineFlags
+	cases                   caseFlags
+}
+
+func newKernelMatrixCommand(a *app) *cobra.Command {
+	var f matrixFlags
+	c := &cobra.Command{
+		Use:   "matrix [flags] --kernels KERNEL,...",
+		Short: "Ask several kernels, with several CRIUs, and draw a heat map",
+		Long: `Run the conformance cases on every combination of kernels, CRIUs and cgroup
+layouts, as many machines at a time as processors and memory allow, and show one
+map: pass, fail, skip, and what stands behind each of the last two.
+
+Exit status: 0 nothing failed; 1 a case failed on some combination; 125 one could
+not be tested, and none failed.`,
+		Example: `  crucible kernel matrix --kernels debian:6.1,debian:6.12,arch/x86/boot/bzImage
+  crucible kernel matrix --kernels debian:6.12 --criu 4.1.1,4.3 --cgroups v2,hybrid --html map.html`,
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return a.kernelMatrix(c.Context(), &f) },
+	}
+	c.Flags().StringSliceVar(&f.kernels, "kernels", nil, "kernels, separated by commas: bzImage, directory of a build, debian:VERSION")
+	c.Flags().StringSliceVar(&f.crius, "criu", nil, "CRIUs, separated by commas: a version in the archive, or a path (default: this host's)")
+	c.Flags().StringSliceVar(&f.cgroups, "cgroups", []string{"v2"}, "cgroup layouts, separated by commas: v1, hybrid, v2")
+	c.Flags().StringVar(&f.html, "html", "", "write the map and all reasons as a page to this file")
+	c.Flags().StringVar(&f.svg, "svg", "", "write the map as a drawing to this file")
+	f.machine.add(c)
+	f.cases.add(c)
+	a.jsonFlag(c)
+	return c
+}
+
+func (a *app) kernelMatrix(ctx context.Context, f *matrixFlags) error {
+	if len(f.kernels) == 0 {
+		return untested(misuse("--kernels: name at least one"))
+	}
+	if len(f.crius) == 0 {
+		f.crius = []string{a.criuPath}
+	}
+	o, err := f.cases.options(ctx, &f.machine)
+	if err != nil {
+		return untested(err)
+	}
+	targets, err := a.targets(ctx, f.kernels, f.crius, f.cgroups)
+	if err != nil {
+		return untested(err)
+	}
+	done := a.showProgress(&o, len(targets))
+	report, err := conformance.Run(ctx, targets, o)
+	done()
+	if err != nil {
+		return untested(err)
+	}
+	if err := writeMaps(report, f); err != nil {
+		return untested(err)
+	}
+	if err := a.print(a.json, report, func() error { return report.WriteMap(a.stdout, a.colours()) }); err != nil {
+		return untested(err)
+	}
+	if code := report.ExitCode(); code != 0 {
+		return &exitError{code}
+	}
+	return nil
+}
+
+// showProgress says on a terminal how far many targets are, and elsewhere a
+// line for each that is through.
+func (a *app) showProgress(o *conformance.Options, targets int) (done func()) {
+	progress := a.progress()
+	outcomes, through, failed := 0, 0, 0
+	o.Event = func(e conformance.Event) {
+		switch {
+		case e.Outcome != nil:
+			outcomes++
+			if e.Outcome.Verdict == "fail" {
+				failed++
+			}
+		case e.Done:
+			through++
+		}
+		progress(fmt.Sprintf("%d of %d targets, %d of %d cases, %d failed", through, targets, outcomes, targets*len(o.Cases), failed))
+	}
+	progress("booting")
+	return func() { progress("") }
+}
+
+func writeMaps(r *conformance.Report, f *matrixFlags) error {
+	for _, one := range []struct {
+		path  string
+		write func(io.Writer) error
+	}{{f.html, r.WriteHTML}, {f.svg, r.WriteSVG}} {
+		if one.path == "" {
+			continue
+		}
+		if err := writeFile(one.path, one.write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFile writes a file that is there as a whole or not at all.
+func writeFile(path string, write func(io.Writer) error) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	err = write(file)
+	if err == nil {
+		err = file.Chmod(0o644)
+	}
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// freeMemory is what can be had without swapping, in bytes: free pages and those
+// of files. sysinfo(2) counts only the former, so half of the rest is added.
+func freeMemory() uint64 {
+	var s unix.Sysinfo_t
+	if unix.Sysinfo(&s) != nil {
+		return 0
+	}
+	unit := uint64(s.Unit)
+	free := (uint64(s.Freeram) + uint64(s.Bufferram)) * unit
+	return free + (uint64(s.Totalram)*unit-free)/2
+}
+
+func newKernelCompareCommand(a *app) *cobra.Command {
+	var (
+		m      machineFlags
+		f      caseFlags
+		cgroup string
+	)
+	c := &cobra.Command{
+		Use:   "compare [flags] BEFORE AFTER",
+		Short: "Say which cases changed between two kernels",
+		Long: `Run the conformance cases on two kernels, and list those that do not come to the
+same on both.
+
+Exit status: 0 no case that passed on BEFORE fails on AFTER; 1 one does;
+125 one of them could not be tested.`,
+		Example: "  crucible kernel compare debian:6.1 debian:6.12\n  crucible kernel compare debian:6.12 arch/x86/boot/bzImage",
+		Args:    exactArgs(2, "two kernels"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.kernelCompare(c.Context(), &m, &f, cgroup, args)
+		},
+	}
+	c.Flags().StringVar(&cgroup, "cgroup", "v2", "cgroup layout: v1, hybrid or v2")
+	m.add(c)
+	f.add(c)
+	a.jsonFlag(c)
+	return c
+}
+
+// comparison is what `crucible kernel compare --json` prints.
+type comparison struct {
+	Changes []conformance.Change `json:"changes"`
+	Report  *conformance.Report  `json:"report"`
+}
+
+func (a *app) kernelCompare(ctx context.Context, m *machineFlags, f *caseFlags, cgroup string, kernels []string) error {
+	o, err := f.options(ctx, m)
+	if err != nil {
+		return untested(err)
+	}
+	targets, err := a.targets(ctx, kernels, []string{a.criuPath}, []string{cgroup})
+	if err != nil {
+		return untested(err)
+	}
+	done := a.showProgress(&o, 2)
+	report, err := conformance.Run(ctx, targets, o)
+	done()
+	if err != nil {
+		return untested(err)
+	}
+	before, after := &report.Answers[0], &report.Answers[1]
+	changes := conformance.Compare(report.Cases, before, after)
+	err = a.print(a.json, comparison{changes, report}, func() error {
+		fmt.Fprintf(a.stdout, "before: %s\nafter:  %s\n", before.Summary(), after.Summary())
+		for _, c := range changes {
+			fmt.Fprintln(a.stdout, c)
+		}
+		if len(changes) == 0 {
+			fmt.Fprintln(a.stdout, "no case changed")
+		}
+		return nil
+	})
+	if err != nil {
+		return untested(err)
+	}
+	return compareExit(changes, before, after)
+}
+
+func compareExit(changes []conformance.Change, before, after *conformance.Answer) error {
+	for _, c := range changes {
+		if c.Worse() {
+			return &exitError{conformance.Bad}
+		}
+	}
+	for _, a := range []*conformance.Answer{before, after} {
+		if a.Fault != "" {
+			return untested(&targetError{a.Kernel + ": " + a.Fault, a.Hint})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,286 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sort"
+	"sync"
+	"time"
+
+	"crucible/experiments/lab"
+	"crucible/experiments/workload"
+)
+
+// Options say how targets are tested. QEMU and Cases are required.
+type Options struct {
+	QEMU      *lab.QEMU
+	Cases     []workload.Case
+	MemoryMiB int // of a machine; 0 is lab's default
+	CPUs      int
+	Parallel  int           // machines at a time; 1 if 0
+	Timeout   time.Duration // of one case, in the guest; DefaultTimeout if 0
+	Append    []string      // more words for the kernels' command lines
+	// Keep is the directory for the results folders, one for each target. If
+	// empty, nothing is kept.
+	Keep string
+	// Event, if not nil, is told what happens; calls do not overlap.
+	Event func(Event)
+}
+
+// DefaultTimeout is how long a case may take. Most take a second in an emulated
+// machine.
+const DefaultTimeout = 30 * time.Second
+
+// Event is something that happens while targets are tested.
+type Event struct {
+	Target  Target
+	Ready   *lab.Ready // the guest is up
+	Begin   string     // a case starts
+	Outcome *Outcome   // it has ended
+	Done    bool       // the target is through
+}
+
+// Run asks all cases of all targets. The error is that of the context; whatever
+// keeps a target from being tested is in its answer.
+func Run(ctx context.Context, targets []Target, o Options) (*Report, error) {
+	r := &Report{Machine: "software emulation", Answers: make([]Answer, len(targets))}
+	if o.QEMU.KVM {
+		r.Machine = "KVM"
+	}
+	for _, c := range o.Cases {
+		r.Cases = append(r.Cases, c.Name)
+	}
+	start := time.Now()
+	s := &session{Options: o, slots: make(chan struct{}, max(o.Parallel, 1))}
+	var wait sync.WaitGroup
+	for i, t := range targets {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			r.Answers[i] = s.target(ctx, t, s.shards(len(targets)))
+			s.tell(Event{Target: t, Done: true})
+		}()
+	}
+	wait.Wait()
+	r.Took = time.Since(start)
+	return r, ctx.Err()
+}
+
+// session is one call of Run.
+type session struct {
+	Options
+	slots chan struct{} // a machine takes one
+	mu    sync.Mutex    // for Event
+}
+
+func (s *session) tell(e Event) {
+	if s.Event == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Event(e)
+}
+
+// worthAMachine is how many cases make up for booting one more.
+const worthAMachine = 6
+
+// shards is the number of machines for one target, where there are fewer targets
+// than can be run at a time.
+func (s *session) shards(targets int) int {
+	return max(1, min(cap(s.slots)/targets, len(s.Cases)/worthAMachine))
+}
+
+// target tests one target in some machines.
+func (s *session) target(ctx context.Context, t Target, shards int) Answer {
+	answer := Answer{Kernel: t.Kernel.Name, CRIU: t.CRIU.Version, Cgroup: t.Cgroup}
+	if s.Keep != "" {
+		answer.Results = filepath.Join(s.Keep, t.folder())
+	}
+	parts := make([]*part, shards)
+	var wait sync.WaitGroup
+	for i := range parts {
+		p := &part{session: s, target: t}
+		for j := i; j < len(s.Cases); j += shards {
+			p.todo = append(p.todo, s.Cases[j].Name)
+		}
+		if s.Keep != "" {
+			p.keep = answer.Results
+			if shards > 1 {
+				p.keep = filepath.Join(answer.Results, fmt.Sprintf("machine-%d", i+1))
+			}
+		}
+		parts[i] = p
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			p.run(ctx)
+		}()
+	}
+	wait.Wait()
+	for _, p := range parts {
+		answer.add(p)
+	}
+	place := map[string]int{}
+	for i, c := range s.Cases {
+		place[c.Name] = i
+	}
+	sort.SliceStable(answer.Outcomes, func(i, j int) bool {
+		return place[answer.Outcomes[i].Case] < place[answer.Outcomes[j].Case]
+	})
+	return answer
+}
+
+// folder is the name of a target's results folder.
+func (t Target) folder() string {
+	return fileName(t.Kernel.Name) + "_criu-" + fileName(t.CRIU.Version) + "_" + t.Cgroup
+}
+
+func fileName(s string) string {
+	clean := []rune(filepath.Base(s))
+	for i, c := range clean {
+		if c == ':' || c == ' ' {
+			clean[i] = '-'
+		}
+	}
+	return string(clean)
+}
+
+func (a *Answer) add(p *part) {
+	a.Outcomes = append(a.Outcomes, p.outcomes...)
+	a.Took = max(a.Took, p.took)
+	if p.ready != nil {
+		a.Release = p.ready.Release
+		a.Boot = max(a.Boot, p.ready.Uptime)
+	}
+	var hinter interface{ Hint() string }
+	if p.fault != nil && a.Fault == "" {
+		a.Fault = p.fault.Error()
+		if errors.As(p.fault, &hinter) {
+			a.Hint = hinter.Hint()
+		}
+	}
+}
+
+// part is the share of a target's cases that is done in machines one after the
+// other.
+type part struct {
+	*session
+	target Target
+	todo   []string
+	keep   string
+
+	ready      *lab.Ready
+	outcomes   []Outcome
+	complaints []string
+	began      time.Time
+	took       time.Duration
+	fault      error
+}
+
+// run starts machines until nothing is to do. A machine that the kernel ended
+// has done at least one case, which failed, so there is an end to it.
+func (p *part) run(ctx context.Context) {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		p.fault = ctx.Err()
+		return
+	}
+	start := time.Now()
+	defer func() { p.took = time.Since(start) }()
+	for attempt := 1; len(p.todo) > 0; attempt++ {
+		before := len(p.todo)
+		err := p.machine(ctx, attempt)
+		var kernel *lab.KernelError
+		switch {
+		case err == nil && len(p.todo) < before:
+			continue
+		case err == nil:
+			p.fault = errors.New("the guest ended without a result")
+			return
+		case errors.As(err, &kernel):
+			p.died(kernel)
+		default:
+			p.fault = err
+			return
+		}
+	}
+}
+
+func (p *part) machine(ctx context.Context, attempt int) error {
+	timeout := p.Timeout
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
+	args, err := json.Marshal(order{Cases: p.todo, Timeout: timeout})
+	if err != nil {
+		return err
+	}
+	keep := p.keep
+	if keep != "" && attempt > 1 {
+		keep += fmt.Sprintf(".%d", attempt)
+	}
+	m := lab.Machine{
+		QEMU: p.QEMU, Kernel: p.target.Kernel.Image, Modules: p.target.Kernel.Modules, Absent: p.target.Kernel.Absent,
+		Files: p.target.CRIU.Files, Criu: p.target.CRIU.Path, Rundir: p.target.CRIU.Rundir, Cgroup: p.target.Cgroup,
+		MemoryMiB: p.MemoryMiB, CPUs: p.CPUs, Append: p.Append, Keep: keep,
+		Job: lab.Job{Run: JobName, Args: args}, Handle: p.handle,
+	}
+	return m.Run(ctx)
+}
+
+func (p *part) handle(m lab.Message) error {
+	switch {
+	case m.Ready != nil:
+		p.ready = m.Ready
+		p.tell(Event{Target: p.target, Ready: m.Ready})
+	case m.Begin != "":
+		p.began, p.complaints = time.Now(), nil
+		p.tell(Event{Target: p.target, Begin: m.Begin})
+	case m.Kernel != nil:
+		p.complaints = append(p.complaints, m.Kernel...)
+	case m.Result != nil:
+		var o Outcome
+		if err := json.Unmarshal(m.Result, &o.Result); err != nil {
+			return &lab.Fault{Op: "read the guest's result", Err: err}
+		}
+		return p.finish(o)
+	}
+	return nil
+}
+
+// finish takes the outcome of the case that is due.
+func (p *part) finish(o Outcome) error {
+	if len(p.todo) == 0 || p.todo[0] != o.Case {
+		return &lab.Fault{Op: "read the guest's result", Err: fmt.Errorf("%q is not due", o.Case)}
+	}
+	p.todo = p.todo[1:]
+	if o.Kernel = p.complaints; len(o.Kernel) > 0 && o.Verdict != workload.Fail {
+		o.Verdict, o.Step = workload.Fail, "kernel"
+		o.Reason = "the kernel complained: " + o.Kernel[0]
+	}
+	p.complaints = nil
+	p.outcomes = append(p.outcomes, o)
+	p.tell(Event{Target: p.target, Outcome: &o})
+	return nil
+}
+
+// died makes the outcome of the case during which the kernel did, or of the last
+// one, if the machine was to end.
+func (p *part) died(e *lab.KernelError) {
+	if len(p.todo) == 0 {
+		last := &p.outcomes[len(p.outcomes)-1]
+		last.Verdict, last.Step, last.Reason, last.Kernel = workload.Fail, "kernel", e.Error(), e.Lines
+		return
+	}
+	o := Outcome{Kernel: append(p.complaints, e.Lines...)}
+	o.Case, o.Verdict, o.Step, o.Took = p.todo[0], workload.Fail, "kernel", time.Since(p.began)
+	o.Reason = e.Error()
+	p.complaints = nil
+	_ = p.finish(o)
+}
