@@ -18,7 +18,8 @@ import (
 // TestIncremental makes images of which only the first holds all of the memory.
 // It needs a kernel that most machines of developers do not have:
 //
-//	crucible kernel exec --kernel debian:6.12 --cgroup v2 -- ./restore.test -test.run TestIncremental
+//	CGO_ENABLED=0 go test -c ./restore
+//	CRUCIBLE_BINARY=/usr/bin/crucible crucible kernel exec --kernel debian:6.12 --memory 1g -- ./restore.test -test.run TestIncremental
 func TestIncremental(t *testing.T) {
 	testenv.Root(t)
 	root := testenv.StateRoot(t)
