@@ -207,7 +207,9 @@ func (c *Container) Spawn(ctx context.Context, kind string, args, result any) er
 		_, _ = cmd.Process.Wait()
 		return err
 	}
-	_ = cmd.Process.Release()
+	// A command ends long before it; who lives on, and starts others, must not
+	// gather zombies.
+	go func() { _, _ = cmd.Process.Wait() }()
 	return err
 }
 

@@ -20,15 +20,17 @@ func attributeCases() []Case {
 			program: attribute("child subreaper", unix.PR_SET_CHILD_SUBREAPER, unix.PR_GET_CHILD_SUBREAPER, 1, true)},
 		{Name: "parent-death-signal", Question: "Does a process keep the signal that it wants at its parent's end?",
 			program: attribute("signal", unix.PR_SET_PDEATHSIG, unix.PR_GET_PDEATHSIG, int(unix.SIGURG), true)},
-		{Name: "timer-slack", Question: "Does a thread keep its timer slack?", program: attribute("timer slack", unix.PR_SET_TIMERSLACK, unix.PR_GET_TIMERSLACK, 123456, false)},
+		{Name: "timer-slack", Question: "Does a thread keep its timer slack?", program: attribute("timer slack", unix.PR_SET_TIMERSLACK, unix.PR_GET_TIMERSLACK, 123456, false),
+			Known: &Known{StepCheck, "CRIU does not save the timer slack of a thread"}},
 		{Name: "thp-disable", Question: "Does a process that wants no transparent huge pages stay so?",
 			program: attribute("huge pages disabled", unix.PR_SET_THP_DISABLE, unix.PR_GET_THP_DISABLE, 1, false)},
-		{Name: "personality", Question: "Does a process keep its personality?", program: personality},
+		{Name: "personality", Question: "Does a process keep its personality?", program: personality,
+			Known: &Known{StepCheck, "CRIU saves the personality and does not restore it (criu/cr-dump.c, get_task_personality)"}},
 		{Name: "oom-score", Question: "Does a process keep its place in line for when memory is short?", program: oomScore},
 		{Name: "nice", Question: "Does a process keep its niceness?", program: nice},
 		{Name: "scheduling-policy", Question: "Do processes keep their scheduling policy?", program: schedulingPolicy},
 		{Name: "cpu-affinity", Question: "Does a process stay tied to the processors that it chose?", Needs: []string{"machine/two processors"},
-			Known: &Known{StepCheck, "CRIU does not save the affinity of a task (criu/cr-dump.c has no sched_getaffinity)"}, program: cpuAffinity},
+			Known: &Known{StepCheck, "CRIU does not save which processors a task is tied to"}, program: cpuAffinity},
 	}
 }
 

@@ -1,19 +1,14 @@
 package workload
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"crucible/checkpoint"
 	"crucible/container/network"
-	"crucible/restore"
 )
 
 // bridgeCases have a peer outside, at the other end of a link of the engine's.
@@ -25,6 +20,12 @@ func bridgeCases() []Case {
 			define: onBridge, program: bridgeAddress},
 		{Name: "tcp-bridge", Question: "Does a TCP connection to a peer outside go on after the restore?", Needs: append(needs, "network/tcp repair"),
 			define: onBridge, program: echoServer, meet: connectOutside, plot: talkMeanwhile},
+		{Name: "tcp-full-window", Question: "Does a TCP connection survive whose peer takes no more, with what could not be sent yet?", Needs: append(needs, "network/tcp repair"),
+			define: onBridge, program: fullWindow, meet: connectOutside, plot: readAfterwards},
+		{Name: "tcp-close-wait", Question: "Does a TCP connection whose peer has closed its side still carry an answer?", Needs: append(needs, "network/tcp repair", "criu/tcp_half_closed"),
+			define: onBridge, program: closeWait, meet: closeOutside, plot: hearTheEnd},
+		{Name: "tcp-fin-wait", Question: "Does a TCP connection whose container has closed its side still receive?", Needs: append(needs, "network/tcp repair", "criu/tcp_half_closed"),
+			define: onBridge, program: finWait, meet: connectOutside, plot: sendAfterTheEnd},
 		{Name: "parked-packets", Question: "Do datagrams arrive that a peer sends while there is no container?", Needs: append(needs, "network/packet sockets"),
 			define: onBridge, program: datagramServer, meet: greetOutside, plot: sendMeanwhile},
 	}
@@ -65,23 +66,34 @@ const (
 	meanwhile  = "sent while it was away"
 )
 
-// echoServer takes one connection, and answers after the restore with what came
-// until then and since.
-func echoServer() (func() error, error) {
+// acceptOne takes one connection from outside, with a send buffer of a size or
+// the usual one.
+func acceptOne(buffer int) (conn int, err error) {
 	l, err := socket(unix.AF_INET, unix.SOCK_STREAM)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	if err := first(unix.Bind(l, &unix.SockaddrInet4{Port: serverPort}), unix.Listen(l, 5)); err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+	if buffer > 0 {
+		err = unix.SetsockoptInt(l, unix.SOL_SOCKET, unix.SO_SNDBUF, buffer)
+	}
+	if err := first(err, unix.Bind(l, &unix.SockaddrInet4{Port: serverPort}), unix.Listen(l, 5)); err != nil {
+		return 0, fmt.Errorf("listen: %w", err)
 	}
 	fmt.Println(saysListens)
 	if err := readable(l); err != nil {
-		return nil, err
+		return 0, err
 	}
-	conn, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
+	if conn, _, err = unix.Accept4(l, unix.SOCK_CLOEXEC); err != nil {
+		return 0, fmt.Errorf("accept: %w", err)
+	}
+	return conn, unix.Close(l)
+}
+
+// echoServer answers after the restore with what came until then and since.
+func echoServer() (func() error, error) {
+	conn, err := acceptOne(0)
 	if err != nil {
-		return nil, fmt.Errorf("accept: %w", err)
+		return nil, err
 	}
 	return func() error {
 		got, err := receive(conn, len(beforehand+meanwhile))
@@ -91,60 +103,49 @@ func echoServer() (func() error, error) {
 
 const saysListens = "listens"
 
-func (s *stage) address() (string, error) {
-	if s.box.State.Attachment == nil {
-		return "", fmt.Errorf("the container has no address")
-	}
-	return fmt.Sprintf("%s:%d", s.box.State.Attachment.Address.Addr(), serverPort), nil
-}
+// unsent is more than both ends' buffers take.
+const unsent = 512 << 10
 
-func (s *stage) dial(ctx context.Context, kind string) error {
-	address, err := s.address()
+func fullWindow() (func() error, error) {
+	conn, err := acceptOne(16 << 10)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var d net.Dialer
-	d.SetMultipathTCP(false)
-	if s.peer, err = d.DialContext(ctx, kind, address); err != nil {
-		return err
+	all := pattern(unsent, 1)
+	if err := unix.SetNonblock(conn, true); err != nil {
+		return nil, err
 	}
-	return s.peer.SetDeadline(deadline(ctx))
+	sent, err := fill(conn, all)
+	return func() error {
+		if err := unix.SetNonblock(conn, false); err != nil {
+			return err
+		}
+		return first(send(conn, all[sent:]), awaitUnsent(conn))
+	}, err
 }
 
-func deadline(ctx context.Context) time.Time {
-	t, _ := ctx.Deadline() // zero for none
-	return t
+// restored goes as far as the go-ahead.
+func closeWait() (func() error, error) {
+	conn, err := acceptOne(0)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if err := mustReceive("what came before the end", conn, []byte(beforehand)); err != nil {
+			return err
+		}
+		n, err := unix.Read(conn, make([]byte, 1))
+		return first(err, same("bytes after the end", n, 0), send(conn, []byte("answer")), awaitUnsent(conn), unix.Shutdown(conn, unix.SHUT_WR), awaitUnsent(conn))
+	}, await(conn, unix.POLLRDHUP)
 }
 
-func connectOutside(ctx context.Context, s *stage) error {
-	if err := s.await(ctx, saysListens); err != nil {
-		return err
+func finWait() (func() error, error) {
+	conn, err := acceptOne(0)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.dial(ctx, "tcp4"); err != nil {
-		return err
-	}
-	_, err := io.WriteString(s.peer, beforehand)
-	return err
-}
-
-func talkMeanwhile(ctx context.Context, s *stage) error {
-	if err := s.checkpoint(ctx, checkpoint.Options{}); err != nil {
-		return err
-	}
-	if _, err := io.WriteString(s.peer, meanwhile); err != nil {
-		return err
-	}
-	if err := s.restore(ctx, restore.Options{}); err != nil {
-		return err
-	}
-	if err := s.tell(ctx); err != nil {
-		return err
-	}
-	echo := make([]byte, len(beforehand+meanwhile))
-	if _, err := io.ReadFull(s.peer, echo); err != nil {
-		return fmt.Errorf("read the echo: %w", err)
-	}
-	return first(same("echo", string(echo), beforehand+meanwhile), s.end(ctx))
+	// The end has been heard when it is acknowledged.
+	return func() error { return mustReceive("data", conn, []byte(beforehand+meanwhile)) }, first(unix.Shutdown(conn, unix.SHUT_WR), awaitUnsent(conn))
 }
 
 const datagrams = 5
@@ -171,30 +172,4 @@ func datagramServer() (func() error, error) {
 		}
 		return nil
 	}, mustReceive("greeting", fd, []byte{greeting})
-}
-
-func greetOutside(ctx context.Context, s *stage) error {
-	if err := s.await(ctx, saysListens); err != nil {
-		return err
-	}
-	if err := s.dial(ctx, "udp4"); err != nil {
-		return err
-	}
-	_, err := s.peer.Write([]byte{greeting})
-	return err
-}
-
-func sendMeanwhile(ctx context.Context, s *stage) error {
-	if err := s.checkpoint(ctx, checkpoint.Options{}); err != nil {
-		return err
-	}
-	for n := range byte(datagrams) {
-		if _, err := s.peer.Write([]byte{n}); err != nil {
-			return err
-		}
-	}
-	if err := s.restore(ctx, restore.Options{}); err != nil {
-		return err
-	}
-	return s.goOn(ctx)
 }

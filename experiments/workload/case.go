@@ -10,10 +10,10 @@ import (
 
 // Case is one question to kernel and CRIU, and the program that answers it.
 type Case struct {
-	Name     string // kebab-case, the same for ever
-	Question string // one line, of the form "Does ... survive?"
-	Needs    []string
-	Known    *Known
+	Name     string   // kebab-case, the same for ever
+	Question string   // one line, of the form "Does ... survive?"
+	Needs    []string // see Features
+	Known    *Known   // nil for most
 
 	define  func(*definition)                   // what the container is, where it is not the plain one
 	program program                             // runs in the container
@@ -21,9 +21,10 @@ type Case struct {
 	plot    func(context.Context, *stage) error // what is done with the container; nil is once
 }
 
-// Known is a loss that is CRIU's and on no kernel otherwise: a case that fails
-// so says nothing about this kernel, and is skipped with the reason. One that
-// fails otherwise has failed, and one that passes has passed.
+// Known is what this case is known to lose, by CRIU's doing or by ours and on
+// every kernel. One that fails at that step says nothing about this kernel, and
+// is skipped with the reason; one that fails otherwise has failed, and one that
+// passes has passed.
 type Known struct {
 	Step Step
 	Why  string

@@ -37,7 +37,7 @@ func options(t *testing.T) Options {
 	if err := os.Chmod(root, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	testenv.LeakCheck(t, root)
+	testenv.LeakCheck(t)
 	return Options{Root: container.Root(root), CRIU: found, Timeout: time.Minute, prefix: testenv.Name(t), volumes: libraries(t), Dir: t.TempDir()}
 }
 

@@ -220,21 +220,22 @@ func wipeOnFork() (func() error, error) {
 }
 
 func stackGrowth() (func() error, error) {
-	// Room that is ours, so that nothing else comes to lie below.
-	const room = 16 << 20
-	base, err := unix.MmapPtr(-1, 0, nil, room, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	// Out of reach of others: below a mapping that grows the kernel keeps room for
+	// 256 pages, and what lies below that here cannot be accessed
+	// (mm/vma.c, expand_downwards).
+	const size, room = 16 * page, 16 * page
+	base, err := unix.MmapPtr(-1, 0, nil, page+room+size, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
-	const at = room - 16*page
-	top, err := unix.MmapPtr(-1, 0, unsafe.Add(base, at), 16*page, readWrite, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED|unix.MAP_GROWSDOWN)
+	top, err := unix.MmapPtr(-1, 0, unsafe.Add(base, page+room), size, readWrite, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED|unix.MAP_GROWSDOWN)
 	if err != nil {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
-	if err := unix.MunmapPtr(base, at); err != nil {
+	if err := unix.MunmapPtr(unsafe.Add(base, page), room); err != nil {
 		return nil, fmt.Errorf("munmap: %w", err)
 	}
-	m := unsafe.Slice((*byte)(top), 16*page)
+	m := unsafe.Slice((*byte)(top), size)
 	copy(m, pattern(len(m), 1))
 	return func() error {
 		flags, err := flagsOf(m)

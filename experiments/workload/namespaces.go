@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,15 +85,17 @@ func mountNamespace() (func() error, error) {
 			return "", fmt.Errorf("write to a read-only mount: %v", err)
 		}
 		mounts, err := os.ReadFile("/proc/self/mountinfo")
-		out := string(text)
-		for _, line := range strings.Split(strings.TrimSpace(string(mounts)), "\n") {
+		all := strings.Split(strings.TrimSpace(string(mounts)), "\n")
+		var list []string
+		for _, line := range all {
 			fields := strings.Fields(line)
 			if len(fields) < 9 {
 				return "", fmt.Errorf("mountinfo: %q", line)
 			}
-			out += "\n" + fields[4] + " " + fields[5] // where, and its options
+			list = append(list, fields[4]+" "+fields[5]) // where, and its options
 		}
-		return out, err
+		slices.Sort(list)
+		return string(text) + "\n" + strings.Join(list, "\n"), err
 	})
 }
 
@@ -146,13 +149,22 @@ func netNamespace() (func() error, error) {
 }
 
 func cgroupNamespace() (func() error, error) {
-	return unchanged(func() (string, error) {
-		text, err := os.ReadFile("/proc/self/cgroup")
-		if err == nil && !strings.Contains(string(text), ":/\n") {
-			err = fmt.Errorf("/proc/self/cgroup shows no root: %q", text)
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err == nil && !strings.Contains(string(text), ":/\n") {
+		err = fmt.Errorf("/proc/self/cgroup shows no root: %q", text)
+	}
+	return func() error {
+		now, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil {
+			return err
 		}
-		return string(text), err
-	})
+		for line := range strings.Lines(string(text)) {
+			if strings.HasSuffix(line, ":/\n") && !strings.Contains(string(now), line) {
+				return fmt.Errorf("%q is not the root any more: %q", line, now)
+			}
+		}
+		return nil
+	}, err
 }
 
 func userNamespace() (func() error, error) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"crucible/container"
 	"crucible/container/cgroup"
 )
@@ -22,7 +24,7 @@ func Run(ctx context.Context, c Case, o Options) Result {
 	r := Result{Case: c.Name, Verdict: Pass, Step: StepRun}
 	start := time.Now()
 	timeout := cmp.Or(o.Timeout, defaultTimeout)
-	limited, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done after %v", timeout))
+	limited, cancel := context.WithTimeoutCause(ctx, timeout, &lateError{timeout})
 	defer cancel()
 	err := run(limited, c, o, &r)
 	if err != nil && limited.Err() != nil {
@@ -32,6 +34,11 @@ func Run(ctx context.Context, c Case, o Options) Result {
 	r.Took = time.Since(start)
 	return r
 }
+
+// lateError is a case that hangs.
+type lateError struct{ limit time.Duration }
+
+func (e *lateError) Error() string { return fmt.Sprintf("not done after %v", e.limit) }
 
 func run(ctx context.Context, c Case, o Options, r *Result) error {
 	f := o.Features
@@ -67,14 +74,15 @@ func (r *Result) worth(c Case, err error) bool {
 func (r *Result) judge(c Case, err error) {
 	var lack *LackError
 	var left *leftError
+	var late *lateError
 	switch {
 	case err == nil:
 		return
-	case errors.As(err, &left):
+	case errors.As(err, &left), errors.As(err, &late):
 	case errors.As(err, &lack):
 		r.Verdict, r.Reason = Skip, lack.Error()
 		return
-	case c.Known != nil && c.Known.Step == r.Step && !errors.Is(err, context.DeadlineExceeded):
+	case c.Known != nil && c.Known.Step == r.Step:
 		r.Verdict, r.Reason = Skip, "known: "+c.Known.Why
 		return
 	}
@@ -142,9 +150,33 @@ func (s *stage) clean() error {
 		// That of a restore which failed.
 		errs = append(errs, os.RemoveAll(s.o.Root.Logs(name)))
 	}
+	for _, m := range s.monitors { // each ends a moment after its container
+		errs = append(errs, ends(ctx, m))
+	}
 	errs = append(errs, s.removeImages(ctx), s.removeDir())
 	if err := errors.Join(errs...); err != nil {
 		return &leftError{err}
+	}
+	return nil
+}
+
+// ends waits until a process is gone.
+func ends(ctx context.Context, p container.Process) error {
+	fd, err := unix.PidfdOpen(p.Pid, 0)
+	if err != nil {
+		return nil // it is
+	}
+	defer unix.Close(fd)
+	for p.Alive() {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && err != unix.EINTR:
+			return os.NewSyscallError("poll", err)
+		case ctx.Err() != nil:
+			return fmt.Errorf("the monitor, pid %d, does not end: %w", p.Pid, ctx.Err())
+		}
 	}
 	return nil
 }
@@ -153,7 +185,7 @@ func (s *stage) clean() error {
 func words(log string) (all []string) {
 	for _, text := range strings.Split(log, "\n") {
 		if l, ok := container.ParseLogLine(text); ok {
-			all = append(all, l.Text)
+			all = append(all, strings.TrimSuffix(l.Text, "\r"))
 		}
 	}
 	return all

@@ -115,16 +115,14 @@ func signalStack() (func() error, error) {
 	return check, check()
 }
 
-// info is the kernel's siginfo_t of a signal that a process sent; on a 64-bit
-// machine there is a gap before pid.
+// info is the kernel's siginfo_t of a signal that a process sent: signal, errno,
+// code, and on a 64-bit machine a gap, pid, uid, value.
 type info [32]int32
-
-func (i *info) pid() int32 { return i[3+gap] }
 
 func (i *info) value() int32 { return i[5+gap] }
 
-// gap is what unsafe.Sizeof(uintptr(0)) makes of the union's alignment.
-const gap = int(unsafe.Sizeof(uintptr(0))/8) * 1
+// gap is 1 on a 64-bit machine, 0 on a 32-bit one.
+const gap = int(unsafe.Sizeof(uintptr(0)) / 8)
 
 const siQueue = -1 // SI_QUEUE
 

@@ -40,6 +40,8 @@ type stage struct {
 	image *images.Image
 	peer  net.Conn // the part outside, of cases that have one
 
+	monitors []container.Process // that were started
+
 	mu  sync.Mutex
 	all []string // names of the containers that were made
 }
@@ -127,7 +129,11 @@ func (s *stage) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.box.Launch(ctx, false, false)
+	if err := s.box.Launch(ctx, false, false); err != nil {
+		return err
+	}
+	s.monitors = append(s.monitors, s.box.State.Monitor)
+	return nil
 }
 
 // await waits for a line of the program's.
@@ -139,6 +145,7 @@ func (s *stage) await(ctx context.Context, line string) error {
 	defer f.Close()
 	said := errors.New("it was said")
 	err = s.box.FollowLog(ctx, f, func(l container.LogLine) error {
+		l.Text = strings.TrimSuffix(l.Text, "\r") // of a terminal
 		if feature, ok := strings.CutPrefix(l.Text, saysLacks); ok {
 			return &LackError{Feature: feature}
 		}
@@ -192,8 +199,11 @@ func (s *stage) restore(ctx context.Context, o restore.Options) error {
 	if err != nil {
 		return err
 	}
-	s.box, err = s.o.Root.Open(result.Name)
-	return err
+	if s.box, err = s.o.Root.Open(result.Name); err != nil {
+		return err
+	}
+	s.monitors = append(s.monitors, s.box.State.Monitor)
+	return nil
 }
 
 func (s *stage) around(phase string, took *time.Duration, f func() error) error {

@@ -1,10 +1,8 @@
 package workload
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -19,6 +17,8 @@ func timerCases() []Case {
 		{Name: "itimer-prof", Question: "Does a profiling timer keep what is left?", program: itimer(unix.ItimerProf)},
 		{Name: "posix-timer", Question: "Do POSIX timers keep their numbers, intervals and the time that is left?", program: posixTimer},
 		{Name: "posix-timer-ticks", Question: "Does a periodic POSIX timer go on to send its signal?", program: posixTimerTicks},
+		{Name: "posix-timer-thread", Question: "Does a POSIX timer that signals one thread still do so?", program: posixTimerThread,
+			Known: &Known{StepRestore, "CRIU saves the number that the thread has outside of the container's pid namespace (criu/proc_parse.c, parse_posix_timers)"}},
 		{Name: "timerfd-oneshot", Question: "Does a timerfd keep the time that is left?", Needs: []string{"criu/timerfd"}, program: timerfdOneshot},
 		{Name: "timerfd-periodic", Question: "Does a periodic timerfd go on to tick?", Needs: []string{"criu/timerfd"}, program: timerfdPeriodic},
 		{Name: "timerfd-expired", Question: "Can an expiry of a timerfd that nobody has read before be read after the restore?", Needs: []string{"criu/timerfd"}, program: timerfdExpired},
@@ -56,14 +56,14 @@ func itimer(which unix.ItimerWhich) program {
 	}
 }
 
-// itimerspec is struct itimerspec of 64 bits each.
+// timerspec is struct itimerspec.
 type timerspec struct{ interval, value unix.Timespec }
 
 func every(interval, value time.Duration) *timerspec {
 	return &timerspec{unix.NsecToTimespec(int64(interval)), unix.NsecToTimespec(int64(value))}
 }
 
-// sigevent is struct sigevent: sigev_value, signo, notify, thread.
+// sigevent is struct sigevent.
 type sigevent struct {
 	value         uintptr
 	signo, notify int32
@@ -71,32 +71,31 @@ type sigevent struct {
 	_             [11]int32
 }
 
-const sigevThreadID = 4 // SIGEV_THREAD_ID
+const sigevSignal, sigevThreadID = 0, 4 // SIGEV_SIGNAL, SIGEV_THREAD_ID
 
-// newTimer makes a POSIX timer that sends the calling thread a signal.
-func newTimer(clock uintptr, sig unix.Signal, value *timerspec) (id int32, err error) {
-	e := sigevent{signo: int32(sig), notify: sigevThreadID, tid: int32(unix.Gettid()), value: 4711}
-	_, _, errno := unix.RawSyscall(unix.SYS_TIMER_CREATE, clock, uintptr(unsafe.Pointer(&e)), uintptr(unsafe.Pointer(&id)))
+// newTimer makes a POSIX timer that sends the calling process a signal, or the
+// calling thread alone. It may be called in a forked child.
+func newTimer(clock uintptr, sig unix.Signal, notify int32, value *timerspec) (id int32, errno unix.Errno) {
+	tid, _, _ := unix.RawSyscall(unix.SYS_GETTID, 0, 0, 0)
+	e := sigevent{signo: int32(sig), notify: notify, tid: int32(tid), value: 77}
+	_, _, errno = unix.RawSyscall(unix.SYS_TIMER_CREATE, clock, uintptr(unsafe.Pointer(&e)), uintptr(unsafe.Pointer(&id)))
 	if errno == 0 {
 		_, _, errno = unix.RawSyscall6(unix.SYS_TIMER_SETTIME, uintptr(id), 0, uintptr(unsafe.Pointer(value)), 0, 0, 0)
 	}
-	if errno != 0 {
-		return id, lacks("POSIX timers", errno)
-	}
-	return id, nil
+	return id, errno
 }
 
 func posixTimer() (func() error, error) {
 	clocks := []uintptr{unix.CLOCK_MONOTONIC, unix.CLOCK_REALTIME, unix.CLOCK_BOOTTIME}
 	ids := make([]int32, len(clocks)+1)
-	var err error
+	var errno unix.Errno
 	// One that goes again leaves a gap in the numbers.
-	if ids[0], err = newTimer(unix.CLOCK_MONOTONIC, 40, every(0, 0)); err != nil {
-		return nil, err
+	if ids[0], errno = newTimer(unix.CLOCK_MONOTONIC, 40, sigevSignal, every(0, 0)); errno != 0 {
+		return nil, lacks("POSIX timers", errno)
 	}
 	for i, clock := range clocks {
-		if ids[i+1], err = newTimer(clock, 41, every(77*time.Second, 5000*time.Second)); err != nil {
-			return nil, err
+		if ids[i+1], errno = newTimer(clock, 41, sigevSignal, every(77*time.Second, 5000*time.Second)); errno != 0 {
+			return nil, fmt.Errorf("make a timer on clock %d: %w", clock, errno)
 		}
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_TIMER_DELETE, uintptr(ids[0]), 0, 0); errno != 0 {
@@ -117,147 +116,64 @@ func posixTimer() (func() error, error) {
 	}, nil
 }
 
+// posixTimerTicks asks a forked child, where no thread of the runtime takes the
+// signals.
 func posixTimerTicks() (func() error, error) {
 	const sig = unix.Signal(42)
-	set := setOf(sig)
-	sigprocmask(unix.SIG_BLOCK, &set, nil)
-	if _, err := newTimer(unix.CLOCK_MONOTONIC, sig, every(2*time.Millisecond, 2*time.Millisecond)); err != nil {
-		return nil, err
-	}
-	tick := func() error {
-		var i info
-		limit := unix.NsecToTimespec(int64(patience))
-		for {
-			got, _, errno := unix.Syscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), uintptr(unsafe.Pointer(&i)), uintptr(unsafe.Pointer(&limit)), sigsetSize, 0, 0)
-			if errno == unix.EINTR {
-				continue
-			}
-			if errno != 0 {
-				return fmt.Errorf("wait for the timer's signal: %w", errno)
-			}
-			return first(same("signal", unix.Signal(got), sig), same("value", i.value(), int32(4711)))
-		}
-	}
-	return func() error { return first(tick(), tick(), tick()) }, tick()
-}
-
-func newTimerfd(interval, value time.Duration) (fd int, err error) {
-	fd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
-	if err != nil {
-		return 0, lacks("timerfd", err)
-	}
-	spec := &unix.ItimerSpec{Interval: unix.NsecToTimespec(int64(interval)), Value: unix.NsecToTimespec(int64(value))}
-	return fd, unix.TimerfdSettime(fd, 0, spec, nil)
-}
-
-func expiries(fd int) error {
-	b, err := receive(fd, 8)
-	if err == nil && binary.NativeEndian.Uint64(b) == 0 {
-		err = fmt.Errorf("the timer has expired no time")
-	}
-	return err
-}
-
-func timerfdOneshot() (func() error, error) {
-	fd, err := newTimerfd(0, 5000*time.Second)
-	return func() error {
-		var now unix.ItimerSpec
-		err := unix.TimerfdGettime(fd, &now)
-		return first(err, same("interval", now.Interval.Nano(), int64(0)), left("timerfd", 5000*time.Second, time.Duration(now.Value.Nano())))
-	}, err
-}
-
-func timerfdPeriodic() (func() error, error) {
-	fd, err := newTimerfd(2*time.Millisecond, 2*time.Millisecond)
-	if err != nil {
-		return nil, err
-	}
-	return func() error { return first(expiries(fd), expiries(fd), expiries(fd)) }, expiries(fd)
-}
-
-func timerfdExpired() (func() error, error) {
-	once, err := newTimerfd(0, time.Nanosecond)
-	if err != nil {
-		return nil, err
-	}
-	again, err := newTimerfd(time.Millisecond, time.Nanosecond)
-	if err != nil {
-		return nil, err
-	}
-	return func() error { return first(expiries(once), expiries(again), expiries(again), expiries(again)) }, first(readable(once), readable(again))
-}
-
-// sleeping has a child that sleeps for longer than anybody waits, and says so
-// if it does not.
-func sleeping(number uintptr) program {
-	return func() (func() error, error) {
-		l, err := newLine()
-		if err != nil {
-			return nil, err
-		}
-		long := unix.NsecToTimespec(int64(24 * time.Hour))
-		pid, err := fork(func() {
-			errno := rawNanosleep(&long)
-			l.tell(byte(errno))
-			pause()
-		})
-		if err != nil {
-			return nil, err
-		}
-		// A sleep that was interrupted is gone on with by restart_syscall(2).
-		asleep := func() error { return waiting(pid, l.up[0], number, unix.SYS_RESTART_SYSCALL) }
-		return asleep, asleep()
-	}
-}
-
-// waiting waits until a process is in one of the system calls. When it has said
-// something before, it is not.
-func waiting(pid, up int, calls ...uintptr) error {
-	var want []string
-	for _, c := range calls {
-		want = append(want, fmt.Sprint(c))
-	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(up), Events: unix.POLLIN}}, 1)
-		if n > 0 && err == nil {
-			b, err := receive(up, 1)
-			return first(err, fmt.Errorf("the call ended with %w", unix.Errno(b[0])))
-		}
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", pid)) // "running" while it is
-		if err != nil {
-			return err
-		}
-		call, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-		if f, err := statFields(pid); err == nil && f[0] == "S" && slices.Contains(want, call) {
-			return nil
-		}
-	}
-	return fmt.Errorf("process %d is not in system call %v after %v", pid, want, patience)
-}
-
-func blockedRead() (func() error, error) {
+	set, period := setOf(sig), every(2*time.Millisecond, 2*time.Millisecond)
 	l, err := newLine()
 	if err != nil {
 		return nil, err
 	}
-	pid, err := fork(func() {
-		var b [1]byte
-		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(l.down[0]), uintptr(unsafe.Pointer(&b)), 1)
-		if errno != 0 || n != 1 {
-			b[0] = 255
+	if _, err := fork(func() {
+		_, errno := newTimer(unix.CLOCK_MONOTONIC, sig, sigevSignal, period)
+		l.tell(byte(errno))
+		for {
+			l.hear()
+			var i info
+			unix.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), uintptr(unsafe.Pointer(&i)), 0, sigsetSize, 0, 0)
+			l.tell(byte(i.value()))
 		}
-		l.tell(b[0])
-		pause()
-	})
+	}); err != nil {
+		return nil, err
+	}
+	errno, err := l.answer()
 	if err != nil {
 		return nil, err
 	}
-	return func() error {
-		got, err := l.ask(5)
-		return first(err, same("what the read gave", got, byte(5)))
-	}, waiting(pid, l.up[0], unix.SYS_READ)
+	if errno != 0 {
+		return nil, lacks("POSIX timers", unix.Errno(errno))
+	}
+	check := func() error {
+		for range 3 {
+			value, err := l.ask(0)
+			if err := first(err, same("value that came with the signal", value, byte(77))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return check, check()
 }
 
+func posixTimerThread() (func() error, error) {
+	id, errno := newTimer(unix.CLOCK_MONOTONIC, 41, sigevThreadID, every(0, 5000*time.Second))
+	if errno != 0 {
+		return nil, lacks("POSIX timers", errno)
+	}
+	return func() error {
+		text, err := os.ReadFile("/proc/self/timers")
+		if want := fmt.Sprintf("ID: %d\n", id); err == nil && !strings.Contains(string(text), want) {
+			err = fmt.Errorf("there is no timer %d: %q", id, text)
+		}
+		return first(err, same("notify", strings.Contains(string(text), fmt.Sprintf("/tid.%d\n", unix.Gettid())), true))
+	}, nil
+}
+
+// sleeping has a child that sleeps for longer than anybody waits, and says so
+// if it does not.
+// waiting waits until a process is in one of the system calls. When it has said
+// something before, it is not.
 func monotonicClock() (func() error, error) {
 	var before unix.Timespec
 	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &before)

@@ -4,9 +4,7 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"syscall"
-	"unsafe"
 )
 
 func main() {
@@ -19,18 +17,16 @@ func main() {
 	case "panic":
 		must(os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
 	case "warn":
-		// What lib/bug.c prints, by way of the log: no cloud kernel has lkdtm.
-		must(os.WriteFile("/dev/kmsg", []byte("<4>WARNING: CPU: 0 PID: 1 at kernel/planted.c:1 planted+0x0/0x1"), 0))
-	case "hang":
-		// A real-time task without a limit leaves the only processor to nobody.
-		must(os.WriteFile("/proc/sys/kernel/sched_rt_runtime_us", []byte("-1"), 0))
-		runtime.LockOSThread()
-		priority := int32(99)
-		if _, _, errno := syscall.Syscall(syscall.SYS_SCHED_SETSCHEDULER, 0, 1, uintptr(unsafe.Pointer(&priority))); errno != 0 {
-			panic(errno)
+		// What lib/bug.c prints, by way of the log: no cloud kernel has lkdtm. A
+		// line without its end would not be read yet.
+		must(os.WriteFile("/dev/kmsg", []byte("<4>WARNING: CPU: 0 PID: 1 at kernel/planted.c:1 planted+0x0/0x1\n"), 0))
+	case "hang", "sleep":
+		// Nobody says any more that the guest is alive, as if the kernel ran
+		// none of its tasks.
+		must(syscall.Kill(os.Getppid(), syscall.SIGSTOP))
+		for os.Args[1] == "hang" {
 		}
-		for {
-		}
+		select {}
 	case "files":
 		for _, name := range os.Args[2:] {
 			data, err := os.ReadFile(name)
