@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type Options struct {
 	Store        images.Store
 	CRIU         *criu.CRIU
 	LeaveRunning bool
+	Parent       string            // NAME@N: leave out memory that has not changed since that image
+	PreDump      bool              // write memory only, while the container runs on
 	DryRun       bool              // stop after the preflight
 	Preflight    preflight.Options // what the user chose
 	Extra        []string          // other options of CRIU, by their long names
@@ -60,6 +63,8 @@ type dump struct {
 	line  *Timeline
 
 	wasFrozen bool // by the user
+	tracked   bool // the kernel is asked to mark what changes from here on
+	parent    *images.Image
 	writer    *imagepb.Writer
 	guard     *container.Guard
 	parking   *network.Parking
@@ -80,8 +85,8 @@ type dump struct {
 	bound, connectedUDP int // sockets: see [network.BoundTo]
 }
 
-// Dump writes a container's state to a new image. Unless LeaveRunning is set
-// the container is stopped when, and only when, the image is whole. After any
+// Dump writes a container's state to a new image. Unless LeaveRunning or PreDump
+// is set the container is stopped when, and only when, the image is whole. After any
 // error it runs on, or is frozen still if it was frozen before, and no draft
 // stays behind. What cannot be checkpointed is a *preflight.Error.
 func Dump(ctx context.Context, c *container.Container, o Options) (*Result, error) {
@@ -89,8 +94,9 @@ func Dump(ctx context.Context, c *container.Container, o Options) (*Result, erro
 	if o.Progress == nil {
 		d.o.Progress = func(string) {}
 	}
+	d.o.LeaveRunning = o.LeaveRunning || o.PreDump
 	err := d.run(ctx)
-	r := &Result{Frozen: d.frozen, Left: o.LeaveRunning, Findings: d.report, Phases: d.line.Phases()}
+	r := &Result{Frozen: d.frozen, Left: d.o.LeaveRunning, Findings: d.report, Phases: d.line.Phases()}
 	var state *container.StateError
 	if errors.As(err, &state) {
 		return r, err // it says the same
@@ -151,7 +157,14 @@ func (d *dump) run(ctx context.Context) error {
 	// After a commit there is nothing to discard.
 	defer func() { _ = d.draft.Discard() }()
 	defer func() { _ = d.closeTrees() }()
-	err = d.criu(ctx, p)
+	if err := d.track(); err != nil {
+		return err
+	}
+	if d.o.PreDump {
+		err = d.preDump(ctx, p)
+	} else {
+		err = d.criu(ctx, p)
+	}
 	if err != nil && d.image != nil {
 		err = d.unfinished(ctx, err)
 	}
@@ -252,9 +265,11 @@ func (d *dump) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if lost := lostMask(d.mounts); len(lost) > 0 {
-		d.report.Findings = append(lost, d.report.Findings...)
+	unfit, err := d.judgeMemory()
+	if err != nil {
+		return err
 	}
+	d.report.Findings = slices.Insert(d.report.Findings, 0, append(unfit, lostMask(d.mounts)...)...)
 	var blocking []preflight.Finding
 	for _, f := range d.report.Findings {
 		if f.Blocks {
@@ -424,7 +439,7 @@ func (d *dump) after(ctx context.Context) error {
 	if err := d.goOn(); err != nil {
 		return err
 	}
-	if err := d.commit(ctx); err != nil {
+	if err := d.commit(ctx); err != nil || d.o.PreDump {
 		return err
 	}
 	return d.c.Update(func(s *container.State) { s.Image = d.image.Ref() })
@@ -486,7 +501,14 @@ func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
 			IrmapScanPaths: need.IrmapPaths, Extra: d.o.Extra, OrphanPTSMaster: d.spec.Process.Terminal,
 		},
 		Pid: d.c.State.Init.Pid, LeaveRunning: d.o.LeaveRunning, FreezeCgroup: d.group.FreezerPath(),
-		GhostLimit: need.GhostLimit, Timeout: d.o.Timeout,
+		GhostLimit: need.GhostLimit, Timeout: d.o.Timeout, TrackMemory: d.tracked,
+	}
+	if d.parent != nil {
+		if o.Parent, err = d.draft.BuildOn(d.parent); err != nil {
+			work.Close()
+			dir.Close()
+			return o, nil, err
+		}
 	}
 	if d.ns == nil && need.TCPEstablished {
 		// On the host's network there is no link of ours to close.

@@ -61,14 +61,16 @@ func readCPU(w *imagepb.Writer) error {
 // draft an image.
 func (d *dump) commit(ctx context.Context) error {
 	end := d.line.Begin("digests and commit", !d.o.LeaveRunning)
-	if err := d.draft.Put(images.Filesystem, d.archives); err != nil {
-		return err
+	if !d.o.PreDump {
+		if err := d.draft.Put(images.Filesystem, d.archives); err != nil {
+			return err
+		}
 	}
 	if err := d.draft.Put(images.Timeline, d.line.Proto()); err != nil {
 		return err
 	}
 	frozen := d.frozen
-	if frozen == 0 {
+	if frozen == 0 && !d.frozenAt.IsZero() {
 		frozen = time.Since(d.frozenAt)
 	}
 	// Not what the dump was allowed, but what CRIU found.
@@ -82,11 +84,12 @@ func (d *dump) commit(ctx context.Context) error {
 		Options: optionWords(d.report.Needs, d.o.Extra),
 		Traits: &imagepb.Traits{
 			EstablishedTcp: len(streams) > 0, Terminal: d.spec.Process.Terminal,
-			UserNamespace: len(d.spec.Linux.UIDMappings) > 0, Processes: uint32(len(d.processes.Processes)),
-			BoundSockets: uint32(d.bound), ConnectedUdp: uint32(d.connectedUDP),
+			UserNamespace: len(d.spec.Linux.UIDMappings) > 0, Processes: uint32(len(d.processes.GetProcesses())),
+			BoundSockets: uint32(d.bound), ConnectedUdp: uint32(d.connectedUDP), PreDump: d.o.PreDump,
 		},
+		Tracking: d.tracking(),
 	}
-	for _, p := range d.processes.Processes {
+	for _, p := range d.processes.GetProcesses() {
 		m.Traits.Threads += p.Threads
 	}
 	if d.image, err = d.draft.Commit(ctx, m); err != nil {

@@ -69,6 +69,10 @@ type State struct {
 	// Image is the image that the container was last checkpointed to or
 	// restored from, as NAME@N.
 	Image string `json:"image,omitempty"`
+	// Tracked says which checkpoint was the last to have the kernel forget which
+	// memory was written until then, or to try: its start (Manifest.created_unix_ns).
+	// An image tells what has changed only since that one.
+	Tracked int64 `json:"tracked,omitempty"`
 }
 
 // Process names a process so that a reused pid is not taken for it.

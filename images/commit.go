@@ -1,6 +1,7 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 )
 
 // Commit makes the draft an image: the newest of its container. It fills in
-// what the store knows (format, name, number, files and their digests) and
+// what the store knows (format, name, number, parent, files and their digests) and
 // keeps the rest of the manifest as it was given. Nobody may write to the
 // draft any more. After an error the draft is still there, to be discarded.
 func (d *Draft) Commit(ctx context.Context, m *imagepb.Manifest) (*Image, error) {
@@ -53,6 +54,10 @@ func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 		m.Format, m.MinReader = frame.Edition, frame.Edition
 	}
 	m.Name, m.DigestAlgorithm = d.name, digest.Algorithm
+	if m.Parent = d.parent; m.Parent != nil {
+		m.Traits = cmp.Or(m.Traits, &imagepb.Traits{})
+		m.Traits.Incremental = true
+	}
 	if d.store.Sync {
 		if err := syncTree(ctx, d.Dir()); err != nil {
 			return nil, err

@@ -32,6 +32,18 @@
 // A draft is locked (flock(2)) by who writes it, so a killed command's draft
 // is unlocked, and the next Draft, Open or Remove deletes it.
 //
+// # Chains
+//
+// An incremental image holds the memory that has changed since its parent, which
+// holds the rest, or builds on another one itself. Parent and child belong to the
+// same container, and so lie beside each other; the child's manifest has the
+// digest of its parent's. Nothing of that is changed afterwards: a parent cannot
+// be removed before its children are, and Verify looks at the whole chain.
+//
+//	link, err := draft.BuildOn(parent)   // for CRIU: ../../1/criu
+//	...
+//	chain, err := image.Chain()          // the image, its parent, and so on
+//
 // # Power cuts
 //
 // A commit does not wait for the disk, unless Store.Sync is set: to write

@@ -15,6 +15,7 @@ import (
 	"crucible/container/name"
 	"crucible/images/digest"
 	"crucible/proto/frame"
+	"crucible/proto/imagepb"
 )
 
 // The files of an image, by their paths in its directory.
@@ -40,6 +41,8 @@ type Draft struct {
 	base     string   // .drafts/NAME-RANDOM: the lock, and the directory to be
 	lock     *os.File // nil: committed or discarded
 	follower *digest.Follower
+	parent   *imagepb.Parent // see BuildOn
+	hold     *os.File        // on the parent
 }
 
 func (s Store) drafts() string { return filepath.Join(s.Dir, ".drafts") }
@@ -60,11 +63,11 @@ func (s Store) Draft(ctx context.Context, container string) (*Draft, error) {
 		return nil, fmt.Errorf("draft image of %s: %w", container, noSpace(s.Dir, err))
 	}
 	for _, dir := range []string{d.Dir(), d.CRIUDir(), filepath.Join(d.Dir(), Archives)} {
-		mode := os.FileMode(0o700)
-		if dir == d.CRIUDir() {
-			mode = 0o711 // see fileMode
+		err := os.Mkdir(dir, 0o700)
+		if err == nil && dir == d.CRIUDir() {
+			err = os.Chmod(dir, 0o755) // whatever the umask: see fileMode
 		}
-		if err := os.Mkdir(dir, mode); err != nil {
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("draft image of %s: %w", container, noSpace(s.Dir, err)), d.Discard())
 		}
 	}
@@ -207,6 +210,9 @@ func (d *Draft) Discard() error {
 	err := removeDraft(d.base)
 	d.lock.Close()
 	d.lock = nil
+	if d.hold != nil {
+		d.hold.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("discard image of %s: %w", d.name, err)
 	}

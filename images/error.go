@@ -26,6 +26,8 @@ const (
 	OtherArch Kind = "other architecture"
 	// InUse: a command is restoring from it, or another image builds on it.
 	InUse Kind = "in use"
+	// PreDump: it holds memory only, for other images to build on.
+	PreDump Kind = "of a pre-dump"
 )
 
 func (k Kind) Error() string { return "image is " + string(k) }

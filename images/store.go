@@ -163,16 +163,14 @@ func (s Store) removable(ctx context.Context, r Ref) error {
 			return &Error{Kind: InUse, Ref: r.String(), Text: "a command is reading it", Advice: "wait until that restore or verification has ended"}
 		}
 	}
-	others, _ := s.List("") // a damaged one builds on nothing any more
-	for _, o := range others {
-		if err := ctx.Err(); err != nil {
-			return err
+	if children := s.children(r); len(children) > 0 {
+		list, build := strings.Join(children, ", "), " build on it"
+		if len(children) == 1 {
+			build = " builds on it"
 		}
-		if o.Manifest.GetParent().GetRef() == r.String() {
-			return &Error{Kind: InUse, Ref: r.String(), Text: "image " + o.Ref() + " builds on it", Advice: "remove " + o.Ref() + " first"}
-		}
+		return &Error{Kind: InUse, Ref: r.String(), Text: list + build, Advice: "remove " + list + " first"}
 	}
-	return nil
+	return ctx.Err()
 }
 
 func (s Store) path(r Ref) string { return filepath.Join(s.Dir, r.Name, strconv.Itoa(r.Number)) }

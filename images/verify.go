@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	"crucible/images/digest"
 	"crucible/proto/imagepb"
@@ -27,11 +28,25 @@ func IsPages(file string) bool {
 	return ok
 }
 
-// Verify reads every file of the image and compares it with the manifest. It
-// changes nothing, can be cancelled, and may run beside a restore. The error
-// joins one *Error (Damaged) for every file that is missing, changed or not
-// in the manifest.
+// within looks below one directory only.
+func (o VerifyOptions) within(dir string) VerifyOptions {
+	only := o.Only
+	o.Only = func(file string) bool {
+		return strings.HasPrefix(file, dir+"/") && (only == nil || only(file))
+	}
+	return o
+}
+
+// Verify reads every file of the image and compares it with the manifest, and so
+// the memory in those that it builds on. It changes nothing, can be cancelled,
+// and may run beside a restore. The error joins one *Error (Damaged) for every
+// file that is missing, changed or not in the manifest; its Ref is the image
+// that the file is of.
 func (i *Image) Verify(ctx context.Context, o VerifyOptions) error {
+	return errors.Join(i.verifyFiles(ctx, o), i.verifyParents(ctx, o))
+}
+
+func (i *Image) verifyFiles(ctx context.Context, o VerifyOptions) error {
 	if a := i.Manifest.DigestAlgorithm; a != digest.Algorithm {
 		return &Error{Kind: NewerFormat, Ref: i.Ref(), Text: fmt.Sprintf("is digested with %q, which this crucible does not know", a),
 			Advice: "use the crucible that wrote it, or a newer one"}

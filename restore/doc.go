@@ -20,6 +20,9 @@
 //	r, err := restore.From(ctx, image, restore.Options{Root: root, CRIU: path})
 //	fmt.Println(r.Name, r.Address)
 //
+// An image that builds on others is restored from all of them; one of a pre-dump
+// holds memory only, and is refused.
+//
 // A failed restore leaves nothing behind, and a stopped container of that name
 // with what it had, but defined by the image. The package does not move images
 // between hosts.

@@ -259,8 +259,8 @@ func (b *box) path(file string) string { return fmt.Sprintf("/proc/%d/root%s", b
 
 // tryAsk puts a question to a program made with ask.py. The socket's name leads
 // through the container's root, so no process is needed inside.
-func (b *box) tryAsk(question string) ([]byte, error) {
-	conn, err := net.DialTimeout("unix", b.path("/run/ask"), patience)
+func (b *box) tryAsk(socket, question string) ([]byte, error) {
+	conn, err := net.DialTimeout("unix", b.path(socket), patience)
 	if err != nil {
 		return nil, err
 	}
@@ -277,8 +277,14 @@ func (b *box) tryAsk(question string) ([]byte, error) {
 // ask decodes the program's answer. It waits for a program that still starts.
 func (b *box) ask(question string, into any) {
 	b.t.Helper()
+	b.askAt("/run/ask", question, into)
+}
+
+// askAt asks one of several programs in the container.
+func (b *box) askAt(socket, question string, into any) {
+	b.t.Helper()
 	eventually(b.t, "answer to "+question, func() error {
-		data, err := b.tryAsk(question)
+		data, err := b.tryAsk(socket, question)
 		if err != nil {
 			return err
 		}

@@ -383,12 +383,12 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 	if err != nil {
 		return o, nil, nil, err
 	}
-	dir, err := os.Open(j.image.CRIUDir())
+	dir, undo, err := j.openImages()
 	if err != nil {
 		work.Close()
 		return o, nil, nil, err
 	}
-	closeAll = func() { work.Close(); dir.Close() }
+	closeAll = func() { work.Close(); dir.Close(); undo() }
 	manifest := j.image.Manifest
 	o = criu.RestoreOptions{
 		Common: criu.Common{
@@ -407,7 +407,12 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 	if !j.a.Lazy {
 		return o, nil, closeAll, nil
 	}
-	loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, dir, work, j.hold)
+	// Its own way to the images does not end with the restore.
+	images, err := os.Open(j.image.CRIUDir())
+	if err == nil {
+		loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, images, work, j.hold)
+		images.Close()
+	}
 	if err != nil {
 		closeAll()
 		return o, nil, nil, err

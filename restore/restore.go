@@ -52,6 +52,12 @@ func From(ctx context.Context, image *images.Image, o Options) (*Result, error) 
 	if err := image.CheckMachine(""); err != nil {
 		return nil, err
 	}
+	if err := image.CheckWhole(); err != nil {
+		return nil, err
+	}
+	if _, err := image.Chain(); err != nil {
+		return nil, err
+	}
 	if err := host.CheckpointRestore(); err != nil {
 		return nil, fmt.Errorf("restore from %s: %w", image.Ref(), err)
 	}

@@ -36,11 +36,18 @@ func configText(extra []string) (string, error) {
 	return b.String(), nil
 }
 
-// ours are the options on which this package itself relies.
+// ours are the options on which this package itself relies, and those by which
+// an incremental image would hold something else than its caller thinks: the
+// marks would be cleared unseen, or its parent changed. getopt_long(3) takes a
+// beginning of a name for the name, and some have a "no-" before it.
 func ours(name string) bool {
-	switch name {
-	case "images-dir", "work-dir", "log-file", "log-pid", "tree", "config", "pidfile", "status-fd":
-		return true
+	for _, own := range []string{
+		"images-dir", "work-dir", "log-file", "log-pid", "tree", "config", "pidfile", "status-fd",
+		"track-mem", "prev-images-dir", "auto-dedup", "pre-dump-mode",
+	} {
+		if strings.HasPrefix(own, strings.TrimPrefix(name, "no-")) {
+			return true
+		}
 	}
 	return false
 }

@@ -51,6 +51,8 @@
 //	                              before they run
 //	          post-resume         they run
 //
+// PreDump has no events at all.
+//
 // pre-dump comes before CRIU looks at the freezer (criu/seize.c), so a caller
 // can let CRIU get ready, and freeze then. CRIU needs some 0.6 ms from there
 // until it has seized the tasks.

@@ -15,6 +15,8 @@ func harmless(text string) bool {
 		"Post-resume script ret code",
 		"Pre-resume script ret code",
 		"Unable to restore rseq_cs state",
+		// criu/page-xfer.c: a process that its parent images do not have is new.
+		"No parent image found, though parent directory is set",
 		// criu/cr-service.c answers that it got no second request.
 		"RPC error:",
 	} {

@@ -60,6 +60,13 @@ type DumpOptions struct {
 	LeaveRunning bool
 	FreezeCgroup string // a directory; freeze it first, or CRIU polls in steps of 100 ms
 	GhostLimit   uint32 // bytes of a deleted file that may go into the image; 0 is 1 MiB
+	// TrackMemory has the kernel forget which pages were written, so that it can
+	// tell which are from now on. It needs CONFIG_MEM_SOFT_DIRTY.
+	TrackMemory bool
+	// Parent is where the images of the last dump with TrackMemory are, relative
+	// to Images: pages not written since are left out. It takes TrackMemory to
+	// do that (criu/mem.c: __page_in_parent).
+	Parent string
 	// Timeout is how long CRIU tries to stop all tasks; 0 is 10 s.
 	Timeout time.Duration
 }
@@ -87,6 +94,8 @@ func (o *DumpOptions) request() (*rpc.CriuOpts, string, error) {
 	if o.GhostLimit > 0 {
 		r.GhostLimit = &o.GhostLimit
 	}
+	r.TrackMem = on(o.TrackMemory)
+	r.ParentImg = text(o.Parent)
 	if o.Timeout > 0 { // whole seconds, and 0 would be "at once": round up
 		r.Timeout = proto.Uint32(uint32((o.Timeout + time.Second - 1) / time.Second))
 	}

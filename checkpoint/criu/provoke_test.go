@@ -51,7 +51,7 @@ func dumpProvocations() []provocation {
 		{kind: "unix-stream", hold: "inherited", change: outsideSocket, options: func(_ *testing.T, o *DumpOptions) { o.ExtUnixSockets = true }},
 		{kind: "tty-outside", hold: "inherited", change: outsideTerminal},
 		{kind: "freezer-path", hold: "file", options: func(t *testing.T, o *DumpOptions) { o.FreezeCgroup = t.TempDir() }},
-		{kind: "track-mem", hold: "file", options: func(_ *testing.T, o *DumpOptions) { o.Extra = []string{"track-mem"} }},
+		{kind: "track-mem", hold: "file", options: func(_ *testing.T, o *DumpOptions) { o.TrackMemory = true }},
 		{kind: "option-unknown", hold: "file", options: func(_ *testing.T, o *DumpOptions) { o.Extra = []string{"no-such-option=1"} }},
 		{kind: "option-argument", hold: "file", options: func(_ *testing.T, o *DumpOptions) { o.Extra = []string{"tcp-close=1"} }},
 		{kind: "no-space", hold: "file", options: func(t *testing.T, o *DumpOptions) { o.Images = smallDir(t) }},

@@ -80,7 +80,8 @@ func TestConfigText(t *testing.T) {
 	if err != nil || got != "ghost-fiemap\nfile-validation=filesize\ncgroup-props=a#b\n" {
 		t.Errorf("%q %v", got, err)
 	}
-	for _, bad := range []string{"", "=x", "--tcp-close", "# x", "a b", "a=b c", "a=b\nimages-dir=/", "images-dir=/x", "log-file=x"} {
+	for _, bad := range []string{"", "=x", "--tcp-close", "# x", "a b", "a=b c", "a=b\nimages-dir=/", "images-dir=/x", "log-file=x", "images-d=/x",
+		"track-mem", "no-track-mem", "track", "prev-images-dir=/x", "auto-dedup", "pre-dump-mode=read"} {
 		if got, err := configText([]string{bad}); err == nil {
 			t.Errorf("%q: %q", bad, got)
 		}
@@ -99,6 +100,7 @@ func TestDumpRequest(t *testing.T) {
 	proto.Merge(full, &rpc.CriuOpts{
 		WorkDirFd: fd(work), LogLevel: proto.Int32(4), LogFile: proto.String("dump.log"), LeaveRunning: proto.Bool(true),
 		FreezeCgroup: proto.String("/cg"), External: []string{"mnt[/dev]:dev"}, NetworkLock: rpc.CriuNetworkLockMethod(3).Enum(),
+		TrackMem: proto.Bool(true), ParentImg: proto.String("../1"),
 		GhostLimit: proto.Uint32(5), Timeout: proto.Uint32(2), IrmapScanPaths: []string{"/i"},
 		TcpEstablished: proto.Bool(true), TcpClose: proto.Bool(true), TcpSkipInFlight: proto.Bool(true), FileLocks: proto.Bool(true), ShellJob: proto.Bool(true),
 		ExtUnixSk: proto.Bool(true), LinkRemap: proto.Bool(true), LazyPages: proto.Bool(true), OrphanPtsMaster: proto.Bool(true),
@@ -110,7 +112,7 @@ func TestDumpRequest(t *testing.T) {
 		config string
 	}{
 		{"the least", DumpOptions{Common: Common{Images: images}, Pid: 7}, plain(), ""},
-		{"everything", DumpOptions{Pid: 7, LeaveRunning: true, FreezeCgroup: "/cg", GhostLimit: 5, Timeout: 1100 * time.Millisecond,
+		{"everything", DumpOptions{Pid: 7, LeaveRunning: true, FreezeCgroup: "/cg", TrackMemory: true, Parent: "../1", GhostLimit: 5, Timeout: 1100 * time.Millisecond,
 			Common: Common{Images: images, Work: work, logLevel: 4, LogFile: "dump.log", External: []string{"mnt[/dev]:dev"}, NetworkLock: LockSkip,
 				TCPEstablished: true, TCPClose: true, SkipInFlight: true, FileLocks: true, ShellJob: true, ExtUnixSockets: true, LinkRemap: true,
 				LazyPages: true, OrphanPTSMaster: true, IrmapScanPaths: []string{"/i"}, Extra: []string{"ghost-fiemap"}}}, full, "ghost-fiemap\n"},

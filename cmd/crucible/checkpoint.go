@@ -13,6 +13,7 @@ import (
 
 	"crucible/checkpoint"
 	"crucible/checkpoint/preflight"
+	"crucible/images"
 )
 
 type checkpointOptions struct {
@@ -34,10 +35,22 @@ Open connections, file locks, deleted files and the like are found before the
 freeze and passed to CRIU, so the plain command is enough for most programs.
 --dry-run shows what was found and what stands in the way.
 
+Where the kernel can tell which memory has changed (crucible doctor: soft-dirty),
+the next checkpoint can build on an image that was written with -R: with --parent
+only memory that has changed since is written, and the image needs its parent to
+be restored. The parent must be the latest image with -R or --pre-dump, and the
+container must have run on since. --pre-dump writes memory alone while the
+container runs, and stops it only for as long as it takes to get hold of the
+pages: such an image can be a parent, and not be restored. Memory that processes
+share is written whole each time.
+
 Exit status: 0 success, 1 it failed, or something stands in the way, 3 no such
-container, 4 it is not running or frozen, 7 CRIU is missing or does not work here.`,
+container or parent, 4 it is not running or frozen, 6 the parent is damaged, 7 CRIU
+is missing or does not work here.`,
 		Example: `  crucible checkpoint web
   crucible checkpoint -R web
+  crucible checkpoint -R --parent web@1 web
+  crucible checkpoint --pre-dump web && crucible checkpoint --parent web web
   crucible checkpoint --dry-run --json web`,
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -45,6 +58,8 @@ container, 4 it is not running or frozen, 7 CRIU is missing or does not work her
 	}
 	f := c.Flags()
 	f.BoolVarP(&o.LeaveRunning, "leave-running", "R", false, "let the container go on")
+	f.StringVar(&o.Parent, "parent", "", "write only memory that has changed since this image: NAME or NAME@N")
+	f.BoolVar(&o.PreDump, "pre-dump", false, "write memory for a later --parent, and let the container go on")
 	f.BoolVar(&o.DryRun, "dry-run", false, "look for what stands in the way, and do nothing")
 	f.BoolVar(&o.choice.TCPEstablished, "tcp-established", false, "keep TCP connections (found out by itself)")
 	f.BoolVar(&o.choice.TCPClose, "tcp-close", false, "close TCP connections in the image")
@@ -57,6 +72,7 @@ container, 4 it is not running or frozen, 7 CRIU is missing or does not work her
 	f.StringArrayVar(&o.Extra, "criu-option", nil, "any other option of CRIU: NAME[=VALUE]")
 	f.StringVar(&o.WorkDir, "work-dir", "", "directory for CRIU's log (default: in the container's)")
 	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "give up when the tasks do not freeze in this time")
+	_ = c.RegisterFlagCompletionFunc("parent", a.imageNames(true))
 	a.jsonFlag(c)
 	return c
 }
@@ -68,6 +84,11 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 	}
 	if o.Timeout <= 0 {
 		return misuse("--timeout %s: must be longer than nothing", o.Timeout)
+	}
+	if c.Flags().Changed("parent") {
+		if _, err := images.ParseRef(o.Parent); err != nil {
+			return &usageError{fmt.Errorf("--parent: %w", err)}
+		}
 	}
 	if err := needRoot("checkpoint a container"); err != nil {
 		return err

@@ -38,9 +38,10 @@ Nth image of container NAME; NAME alone is the newest.`,
 type imageRow struct {
 	Image       string    `json:"image"`
 	Created     time.Time `json:"created"`
-	Size        int64     `json:"size"`     // bytes
+	Size        int64     `json:"size"`     // bytes, without its parent's
 	Frozen      int64     `json:"frozenNs"` // nanoseconds
 	LeftRunning bool      `json:"leftRunning"`
+	PreDump     bool      `json:"preDump,omitempty"` // memory only: it cannot be restored
 	Processes   uint32    `json:"processes"`
 	Parent      string    `json:"parent,omitempty"`
 	Kernel      string    `json:"kernel,omitempty"`
@@ -55,7 +56,8 @@ func newImageListCommand(a *app) *cobra.Command {
 		Use:     "list [flags] [NAME]",
 		Aliases: []string{"ls"},
 		Short:   "List the images of a container, or all",
-		Long: `List images, oldest first.
+		Long: `List images, oldest first. One that builds on another has the size of what is in
+it alone.
 
 Exit status: 0 success, 6 an image cannot be read; the others are listed.`,
 		Example:           "  crucible image list\n  crucible image list --json web",
@@ -81,8 +83,8 @@ func runImageList(a *app, name string) error {
 func rowOf(i *images.Image) imageRow {
 	m := i.Manifest
 	r := imageRow{
-		Image: i.Ref(), Created: i.Created(), Size: i.Size(), Frozen: m.FrozenNs, LeftRunning: m.LeftRunning,
-		Processes: m.GetTraits().GetProcesses(), Parent: m.GetParent().GetRef(), Kernel: m.GetWriter().GetKernelRelease(),
+		Image: i.Ref(), Created: i.Created(), Size: i.Size(), Frozen: m.FrozenNs, LeftRunning: m.LeftRunning, PreDump: m.GetTraits().GetPreDump(),
+		Processes: m.GetTraits().GetProcesses(), Parent: i.ParentRef(), Kernel: m.GetWriter().GetKernelRelease(),
 		CRIU: m.GetWriter().GetCriu(), Machine: m.GetWriter().GetMachine(), Directory: i.Dir(),
 	}
 	var p imagepb.Processes
@@ -95,10 +97,14 @@ func rowOf(i *images.Image) imageRow {
 
 func (a *app) imageTable(rows []imageRow) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "IMAGE\tAGE\tSIZE\tFROZEN\tPROCESSES\tKERNEL\tCOMMAND")
+	fmt.Fprintln(w, "IMAGE\tAGE\tSIZE\tBUILDS ON\tFROZEN\tPROCESSES\tKERNEL\tCOMMAND")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.Image, age(r.Created), formatSize(r.Size), inMS(r.Frozen),
-			r.Processes, dash(r.Kernel), shorten(printable(strings.Join(r.Command, " ")), 50))
+		command := shorten(printable(strings.Join(r.Command, " ")), 50)
+		if r.PreDump {
+			command = "(pre-dump: memory only)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.Image, age(r.Created), formatSize(r.Size), dash(r.Parent), inMS(r.Frozen),
+			r.Processes, dash(r.Kernel), command)
 	}
 	return w.Flush()
 }
@@ -130,7 +136,8 @@ func newImageVerifyCommand(a *app) *cobra.Command {
 		Use:   "verify [flags] NAME[@N]...",
 		Short: "Compare every file of an image with its digest",
 		Long: `Read every file of an image and compare it with the digest that the checkpoint
-wrote. Files that are missing, changed or added are named.
+wrote, and so the memory in the images that it builds on. Files that are missing,
+changed or added are named.
 
 Exit status: 0 all images are intact, 3 no such image, 6 an image is damaged.`,
 		Example:           "  crucible image verify web@1 web@2",
@@ -187,10 +194,14 @@ func verify(ctx context.Context, store images.Store, ref string) (*verdict, erro
 	if err == nil {
 		return v, nil
 	}
+	where := ""
 	for _, line := range strings.Split(err.Error(), "\n") {
-		v.Faults = append(v.Faults, strings.TrimPrefix(line, "image "+i.Ref()+": "))
+		own, is := strings.CutPrefix(line, "image "+i.Ref()+": ")
+		if v.Faults = append(v.Faults, own); !is {
+			where = ", in what it builds on,"
+		}
 	}
-	return v, &images.Error{Kind: images.Damaged, Ref: i.Ref(), Text: fmt.Sprintf("is damaged: %d of its files differ", len(v.Faults)),
+	return v, &images.Error{Kind: images.Damaged, Ref: i.Ref(), Text: fmt.Sprintf("is damaged: %d of its files%s differ", len(v.Faults), where),
 		Advice: "take another image, or a copy of this one"}
 }
 

@@ -13,8 +13,9 @@ import (
 	"crucible/proto/imagepb"
 )
 
-// fakeImage commits an image that no checkpoint wrote.
-func fakeImage(t *testing.T, s images.Store, name string) {
+// fakeImage commits an image that no checkpoint wrote, and that builds on
+// another one if there is a parent.
+func fakeImage(t *testing.T, s images.Store, name string, parent ...*images.Image) *images.Image {
 	t.Helper()
 	check := func(err error) {
 		t.Helper()
@@ -24,6 +25,11 @@ func fakeImage(t *testing.T, s images.Store, name string) {
 	}
 	d, err := s.Draft(t.Context(), name)
 	check(err)
+	for _, p := range parent {
+		link, err := d.BuildOn(p)
+		check(err)
+		check(os.Symlink(link, filepath.Join(d.CRIUDir(), images.ParentLink)))
+	}
 	check(d.Put(images.Processes, &imagepb.Processes{Processes: []*imagepb.Process{
 		{Pid: 1, HostPid: 4242, Comm: "python3", Args: []string{"python3", "-c", "evil\x1b[2J"}, Threads: 3, ResidentBytes: 5 << 20}}}))
 	check(d.Put(images.Namespaces, &imagepb.Namespaces{Namespaces: []*imagepb.Namespace{
@@ -40,9 +46,50 @@ func fakeImage(t *testing.T, s images.Store, name string) {
 	check(f.Close())
 	check(d.Put(images.Filesystem, &imagepb.Filesystem{Archives: []*imagepb.Archive{
 		{Path: "filesystem/root.tar", Kind: imagepb.ArchiveKind_ARCHIVE_KIND_OVERLAY_UPPER, MountPoint: "/"}}}))
-	_, err = d.Commit(t.Context(), &imagepb.Manifest{CreatedUnixNs: 1e18, FrozenNs: 12_340_000, Traits: &imagepb.Traits{Processes: 1, Terminal: true},
+	i, err := d.Commit(t.Context(), &imagepb.Manifest{CreatedUnixNs: 1e18, FrozenNs: 12_340_000, Traits: &imagepb.Traits{Processes: 1, Terminal: true},
 		Writer: &imagepb.Writer{KernelRelease: "6.18.0", Criu: "4.2.1", Machine: "x86_64"}})
 	check(err)
+	return i
+}
+
+// TestImageChain shows what the commands say of images that build on each other.
+func TestImageChain(t *testing.T) {
+	root := t.TempDir()
+	store := images.Store{Dir: filepath.Join(root, "images")}
+	first := fakeImage(t, store, "web")
+	d, err := store.Draft(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.BuildOn(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Put(images.Timeline, &imagepb.Timeline{}); err != nil {
+		t.Fatal(err)
+	}
+	second, err := d.Commit(t.Context(), &imagepb.Manifest{Traits: &imagepb.Traits{PreDump: true}, Tracking: &imagepb.Tracking{InitPid: 7}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fakeImage(t, store, "web", second)
+	fakeImage(t, store, "web", second)
+	damage := func() {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(first.CRIUDir(), "extra"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runImageSteps(t, root, []imageStep{
+		{args: "list", out: []string{"BUILDS ON", "web@1", " - ", "python3", "web@2", "web@1", "(pre-dump: memory only)", "web@3", "web@2", "python3"}},
+		{args: "list --json", out: []string{`"image": "web@2"`, `"preDump": true`, `"parent": "web@1"`, `"image": "web@3"`, `"parent": "web@2"`}},
+		{args: "show web@2", out: []string{"builds on", "web@1", "needed by", "web@3, web@4", "tracked since", "memory only (pre-dump): it cannot be restored"}},
+		{args: "show --json web@2", out: []string{`"children": [`, `"web@3"`, `"web@4"`, `"tracking"`, `"preDump": true`}},
+		{args: "verify web@3", out: []string{"web@3: intact"}},
+		{args: "verify web@3", before: damage, code: 6, out: []string{"web@3: image web@1: criu/extra does not belong to it"},
+			err: "image web@3: is damaged: 1 of its files, in what it builds on, differ"},
+		{args: "rm web@2", code: 6, err: "image web@2: web@3, web@4 build on it"},
+		{args: "rm --all web", out: []string{"web@4", "web@3", "web@2", "web@1"}},
+	})
 }
 
 // crucible runs a command in this process and returns what it wrote.
@@ -82,13 +129,7 @@ func TestImageCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, step := range []struct {
-		args   string
-		code   int
-		out    []string // parts of what is printed, in order
-		err    string
-		before func()
-	}{
+	runImageSteps(t, root, []imageStep{
 		{args: "list", out: []string{"IMAGE", "db@1", "12.3 ms", "6.18.0", "python3 -c evil?[2J", "web@1", "web@2"}},
 		{args: "list none"},
 		{args: "list --json web", out: []string{`"image": "web@1"`, `"frozenNs": 12340000`, `"image": "web@2"`}},
@@ -109,7 +150,21 @@ func TestImageCommands(t *testing.T) {
 		{args: "rm --all web", out: []string{"web@2", "web@1"}},
 		{args: "rm --all web", code: 3, err: "there is no image of that name"},
 		{args: "list", out: []string{"IMAGE"}},
-	} {
+	})
+}
+
+// imageStep is a command of `crucible image`, and what it must come to.
+type imageStep struct {
+	args   string
+	code   int
+	out    []string // parts of what is printed, in order
+	err    string
+	before func()
+}
+
+func runImageSteps(t *testing.T, root string, steps []imageStep) {
+	t.Helper()
+	for _, step := range steps {
 		if step.before != nil {
 			step.before()
 		}

@@ -68,6 +68,9 @@ func runImageShow(ctx context.Context, a *app, ref string) error {
 }
 
 func (s *shown) messages() map[string]proto.Message {
+	if s.image.Manifest.GetTraits().GetPreDump() {
+		return map[string]proto.Message{images.Timeline: &s.timeline}
+	}
 	return map[string]proto.Message{
 		images.Namespaces: &s.namespaces, images.Mounts: &s.mounts, images.Processes: &s.processes,
 		images.Timeline: &s.timeline, images.Filesystem: &s.filesystem,
@@ -111,6 +114,9 @@ func (s *shown) json() map[string]any {
 		changes = append(changes, c.String())
 	}
 	out["changes"] = changes
+	if c := s.image.Children(); c != nil {
+		out["children"] = c
+	}
 	return out
 }
 
@@ -134,8 +140,11 @@ func (s *shown) general(w io.Writer) {
 	line("directory", "%s", s.image.Dir())
 	line("created", "%s", s.image.Created().Format(time.RFC3339))
 	line("size", "%s in %d files", formatSize(s.image.Size()), len(m.Files))
-	if p := m.GetParent(); p != nil {
-		line("builds on", "%s", p.Ref)
+	if p := s.image.ParentRef(); p != "" {
+		line("builds on", "%s", p)
+	}
+	if c := s.image.Children(); len(c) > 0 {
+		line("needed by", "%s", strings.Join(c, ", "))
 	}
 	line("written by", "crucible %s, CRIU %s", dash(from.GetCrucible()), dash(from.GetCriu()))
 	line("on", "%s, Linux %s, %s (%s)", dash(from.GetHost()), dash(from.GetKernelRelease()), dash(from.GetMachine()), dash(from.GetCpuModel()))
@@ -144,6 +153,9 @@ func (s *shown) general(w io.Writer) {
 	after := "stopped"
 	if m.LeftRunning {
 		after = "left running"
+	}
+	if m.Tracking != nil {
+		after += ", changes of its memory tracked since"
 	}
 	line("container", "%s", after)
 	if words := traits(m.GetTraits()); len(words) > 0 {
@@ -158,6 +170,7 @@ func traits(t *imagepb.Traits) (words []string) {
 	}{
 		{t.GetEstablishedTcp(), "established TCP connections"}, {t.GetTerminal(), "a terminal"},
 		{t.GetUserNamespace(), "a user namespace"}, {t.GetIncremental(), "memory in its parent"},
+		{t.GetPreDump(), "memory only (pre-dump): it cannot be restored"},
 	} {
 		if trait.has {
 			words = append(words, trait.word)

@@ -17,7 +17,7 @@ func memoryProbes() []probe {
 		{group, "pagemap", true, askPagemap,
 			"which pages a task has cannot be seen", "build the kernel with CONFIG_PROC_PAGE_MONITOR=y"},
 		{group, "soft-dirty", false, askSoftDirty,
-			"no pre-copy: a migration stops the container for as long as it takes to copy all of its memory",
+			"no incremental checkpoints, no pre-copy: a migration stops the container for as long as it takes to copy all of its memory",
 			"build the kernel with CONFIG_MEM_SOFT_DIRTY=y, or migrate with lazy pages"},
 		{group, "pagemap scan", false, func() answer { return verdict(tryPagemapScan(), unix.ENOTTY) },
 			"page tables are read entry by entry", "Linux 6.7 or newer"},
@@ -68,6 +68,17 @@ func askPagemap() answer {
 		return missing("a page that was written is not shown")
 	}
 	return verdict(err, unix.ENOENT)
+}
+
+// TracksMemory tells, in some microseconds, whether the kernel marks a page of
+// memory that was written ("soft-dirty"). If that could not be found out it is no.
+func TracksMemory() bool {
+	var entry uint64
+	err := withPage(func(page []byte) (err error) {
+		entry, err = pagemapEntry(page)
+		return err
+	})
+	return err == nil && entry&pageSoftDirty != 0
 }
 
 // askSoftDirty writes to a page, clears the marks, and writes again. A kernel

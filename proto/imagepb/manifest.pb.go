@@ -73,7 +73,10 @@ type Manifest struct {
 	// bytes of output over the file's content, as b3sum prints it.
 	DigestAlgorithm string `protobuf:"bytes,14,opt,name=digest_algorithm,json=digestAlgorithm,proto3" json:"digest_algorithm,omitempty"`
 	// Every other file of the image, sorted by path.
-	Files         []*File `protobuf:"bytes,15,rep,name=files,proto3" json:"files,omitempty"`
+	Files []*File `protobuf:"bytes,15,rep,name=files,proto3" json:"files,omitempty"`
+	// That another image can build on this one; absent where none can, because
+	// the kernel was not asked to mark the memory that changes from here on.
+	Tracking      *Tracking `protobuf:"bytes,16,opt,name=tracking,proto3" json:"tracking,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,10 +217,19 @@ func (x *Manifest) GetFiles() []*File {
 	return nil
 }
 
+func (x *Manifest) GetTracking() *Tracking {
+	if x != nil {
+		return x.Tracking
+	}
+	return nil
+}
+
 // Parent names the image that this one builds on.
 type Parent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "name@N", in the same store.
+	// "name@N", in the same store: the Nth image of the same container, which is
+	// looked for beside this one, whatever name the two have been moved to. CRIU
+	// finds its files there by the symbolic link criu/parent.
 	Ref string `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	// Digest of the parent's manifest.pb, frame included: numbers are given
 	// again after a removal, digests are not.
@@ -271,6 +283,65 @@ func (x *Parent) GetManifestDigest() []byte {
 	return nil
 }
 
+// Tracking names the processes whose memory is marked. With the marks (bit 55
+// of /proc/PID/pagemap, "soft-dirty") and this image the next one needs hold only
+// what has changed. They belong to one life of a container on one boot
+// (Writer.boot_id): a restored page counts as changed.
+type Tracking struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The container's first process: its pid on the host, and field 22 of
+	// proc_pid_stat(5).
+	InitPid        int32  `protobuf:"varint,1,opt,name=init_pid,json=initPid,proto3" json:"init_pid,omitempty"`
+	InitStartTicks uint64 `protobuf:"varint,2,opt,name=init_start_ticks,json=initStartTicks,proto3" json:"init_start_ticks,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Tracking) Reset() {
+	*x = Tracking{}
+	mi := &file_crucible_image_manifest_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tracking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tracking) ProtoMessage() {}
+
+func (x *Tracking) ProtoReflect() protoreflect.Message {
+	register()
+	mi := &file_crucible_image_manifest_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tracking.ProtoReflect.Descriptor instead.
+func (*Tracking) Descriptor() ([]byte, []int) {
+	return file_crucible_image_manifest_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Tracking) GetInitPid() int32 {
+	if x != nil {
+		return x.InitPid
+	}
+	return 0
+}
+
+func (x *Tracking) GetInitStartTicks() uint64 {
+	if x != nil {
+		return x.InitStartTicks
+	}
+	return 0
+}
+
 // Writer is the software and the machine that wrote the image.
 type Writer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -305,7 +376,7 @@ type Writer struct {
 
 func (x *Writer) Reset() {
 	*x = Writer{}
-	mi := &file_crucible_image_manifest_proto_msgTypes[2]
+	mi := &file_crucible_image_manifest_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -318,7 +389,7 @@ func (*Writer) ProtoMessage() {}
 
 func (x *Writer) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_manifest_proto_msgTypes[2]
+	mi := &file_crucible_image_manifest_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -331,7 +402,7 @@ func (x *Writer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Writer.ProtoReflect.Descriptor instead.
 func (*Writer) Descriptor() ([]byte, []int) {
-	return file_crucible_image_manifest_proto_rawDescGZIP(), []int{2}
+	return file_crucible_image_manifest_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Writer) GetCrucible() string {
@@ -444,15 +515,18 @@ type Traits struct {
 	// serve a clone with another one: TCP listeners and UDP sockets that are bound
 	// to it, which nothing reaches there, and UDP sockets that are connected from
 	// it, which CRIU cannot connect again (their number is not in the first one).
-	BoundSockets  uint32 `protobuf:"varint,7,opt,name=bound_sockets,json=boundSockets,proto3" json:"bound_sockets,omitempty"`
-	ConnectedUdp  uint32 `protobuf:"varint,8,opt,name=connected_udp,json=connectedUdp,proto3" json:"connected_udp,omitempty"`
+	BoundSockets uint32 `protobuf:"varint,7,opt,name=bound_sockets,json=boundSockets,proto3" json:"bound_sockets,omitempty"`
+	ConnectedUdp uint32 `protobuf:"varint,8,opt,name=connected_udp,json=connectedUdp,proto3" json:"connected_udp,omitempty"`
+	// Nothing but memory is in this image, as it was while the container ran: it
+	// can be a parent, and cannot be restored.
+	PreDump       bool `protobuf:"varint,9,opt,name=pre_dump,json=preDump,proto3" json:"pre_dump,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Traits) Reset() {
 	*x = Traits{}
-	mi := &file_crucible_image_manifest_proto_msgTypes[3]
+	mi := &file_crucible_image_manifest_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +539,7 @@ func (*Traits) ProtoMessage() {}
 
 func (x *Traits) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_manifest_proto_msgTypes[3]
+	mi := &file_crucible_image_manifest_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +552,7 @@ func (x *Traits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Traits.ProtoReflect.Descriptor instead.
 func (*Traits) Descriptor() ([]byte, []int) {
-	return file_crucible_image_manifest_proto_rawDescGZIP(), []int{3}
+	return file_crucible_image_manifest_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Traits) GetEstablishedTcp() bool {
@@ -537,6 +611,13 @@ func (x *Traits) GetConnectedUdp() uint32 {
 	return 0
 }
 
+func (x *Traits) GetPreDump() bool {
+	if x != nil {
+		return x.PreDump
+	}
+	return false
+}
+
 // File is one file of the image.
 type File struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -556,7 +637,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_crucible_image_manifest_proto_msgTypes[4]
+	mi := &file_crucible_image_manifest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +650,7 @@ func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_manifest_proto_msgTypes[4]
+	mi := &file_crucible_image_manifest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +663,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_crucible_image_manifest_proto_rawDescGZIP(), []int{4}
+	return file_crucible_image_manifest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *File) GetPath() string {
@@ -617,7 +698,7 @@ var File_crucible_image_manifest_proto protoreflect.FileDescriptor
 
 const file_crucible_image_manifest_proto_rawDesc = "" +
 	"\n" +
-	"\x1dcrucible/image/manifest.proto\x12\x0ecrucible.image\"\xf4\x04\n" +
+	"\x1dcrucible/image/manifest.proto\x12\x0ecrucible.image\"\xaa\x05\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1d\n" +
 	"\n" +
@@ -636,13 +717,17 @@ const file_crucible_image_manifest_proto_rawDesc = "" +
 	"\fleft_running\x18\f \x01(\bR\vleftRunning\x12.\n" +
 	"\x06traits\x18\r \x01(\v2\x16.crucible.image.TraitsR\x06traits\x12)\n" +
 	"\x10digest_algorithm\x18\x0e \x01(\tR\x0fdigestAlgorithm\x12*\n" +
-	"\x05files\x18\x0f \x03(\v2\x14.crucible.image.FileR\x05files\x1a:\n" +
+	"\x05files\x18\x0f \x03(\v2\x14.crucible.image.FileR\x05files\x124\n" +
+	"\btracking\x18\x10 \x01(\v2\x18.crucible.image.TrackingR\btracking\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
 	"\x06Parent\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12'\n" +
-	"\x0fmanifest_digest\x18\x02 \x01(\fR\x0emanifestDigest\"\xa3\x03\n" +
+	"\x0fmanifest_digest\x18\x02 \x01(\fR\x0emanifestDigest\"O\n" +
+	"\bTracking\x12\x19\n" +
+	"\binit_pid\x18\x01 \x01(\x05R\ainitPid\x12(\n" +
+	"\x10init_start_ticks\x18\x02 \x01(\x04R\x0einitStartTicks\"\xa3\x03\n" +
 	"\x06Writer\x12\x1a\n" +
 	"\bcrucible\x18\x01 \x01(\tR\bcrucible\x12\x12\n" +
 	"\x04criu\x18\x02 \x01(\tR\x04criu\x12%\n" +
@@ -658,7 +743,7 @@ const file_crucible_image_manifest_proto_rawDesc = "" +
 	" \x03(\tR\bcpuFlags\x12\x1b\n" +
 	"\tpage_size\x18\v \x01(\rR\bpageSize\x12\x17\n" +
 	"\aboot_id\x18\f \x01(\tR\x06bootId\x12\x12\n" +
-	"\x04host\x18\r \x01(\tR\x04host\"\x98\x02\n" +
+	"\x04host\x18\r \x01(\tR\x04host\"\xb3\x02\n" +
 	"\x06Traits\x12'\n" +
 	"\x0festablished_tcp\x18\x01 \x01(\bR\x0eestablishedTcp\x12\x1a\n" +
 	"\bterminal\x18\x02 \x01(\bR\bterminal\x12%\n" +
@@ -667,7 +752,8 @@ const file_crucible_image_manifest_proto_rawDesc = "" +
 	"\tprocesses\x18\x05 \x01(\rR\tprocesses\x12\x18\n" +
 	"\athreads\x18\x06 \x01(\rR\athreads\x12#\n" +
 	"\rbound_sockets\x18\a \x01(\rR\fboundSockets\x12#\n" +
-	"\rconnected_udp\x18\b \x01(\rR\fconnectedUdp\"`\n" +
+	"\rconnected_udp\x18\b \x01(\rR\fconnectedUdp\x12\x19\n" +
+	"\bpre_dump\x18\t \x01(\bR\apreDump\"`\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
@@ -686,26 +772,28 @@ func file_crucible_image_manifest_proto_rawDescGZIP() []byte {
 	return file_crucible_image_manifest_proto_rawDescData
 }
 
-var file_crucible_image_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_crucible_image_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_crucible_image_manifest_proto_goTypes = []any{
 	(*Manifest)(nil), // 0: crucible.image.Manifest
 	(*Parent)(nil),   // 1: crucible.image.Parent
-	(*Writer)(nil),   // 2: crucible.image.Writer
-	(*Traits)(nil),   // 3: crucible.image.Traits
-	(*File)(nil),     // 4: crucible.image.File
-	nil,              // 5: crucible.image.Manifest.OptionsEntry
+	(*Tracking)(nil), // 2: crucible.image.Tracking
+	(*Writer)(nil),   // 3: crucible.image.Writer
+	(*Traits)(nil),   // 4: crucible.image.Traits
+	(*File)(nil),     // 5: crucible.image.File
+	nil,              // 6: crucible.image.Manifest.OptionsEntry
 }
 var file_crucible_image_manifest_proto_depIdxs = []int32{
 	1, // 0: crucible.image.Manifest.parent:type_name -> crucible.image.Parent
-	2, // 1: crucible.image.Manifest.writer:type_name -> crucible.image.Writer
-	5, // 2: crucible.image.Manifest.options:type_name -> crucible.image.Manifest.OptionsEntry
-	3, // 3: crucible.image.Manifest.traits:type_name -> crucible.image.Traits
-	4, // 4: crucible.image.Manifest.files:type_name -> crucible.image.File
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	3, // 1: crucible.image.Manifest.writer:type_name -> crucible.image.Writer
+	6, // 2: crucible.image.Manifest.options:type_name -> crucible.image.Manifest.OptionsEntry
+	4, // 3: crucible.image.Manifest.traits:type_name -> crucible.image.Traits
+	5, // 4: crucible.image.Manifest.files:type_name -> crucible.image.File
+	2, // 5: crucible.image.Manifest.tracking:type_name -> crucible.image.Tracking
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func file_crucible_image_manifest_proto_init() {
@@ -718,7 +806,7 @@ func file_crucible_image_manifest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crucible_image_manifest_proto_rawDesc), len(file_crucible_image_manifest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
