@@ -98,7 +98,7 @@ func ourEnvironment() []string {
 	var env []string
 	for _, e := range os.Environ() {
 		name, _, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, "CRUCIBLE_") && name != "CRUCIBLE_ROOT" && name != "CRUCIBLE_CRIU" {
+		if strings.HasPrefix(name, "CRUCIBLE_") && name != "CRUCIBLE_ROOT" && name != "CRUCIBLE_CRIU" && name != "CRUCIBLE_BINARY" {
 			env = append(env, e)
 		}
 	}

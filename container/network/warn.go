@@ -25,7 +25,7 @@ func (s *Saved) warn(c *socket) error {
 		}
 	}
 	qdiscs, err := c.list(dump(unix.RTM_GETQDISC, sizeofTcMsg))
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a kernel without CONFIG_NET_SCHED has none
 		return fmt.Errorf("list queueing disciplines: %w", err)
 	}
 	for _, r := range qdiscs {

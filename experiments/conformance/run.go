@@ -28,6 +28,8 @@ type Options struct {
 	Keep string
 	// Event, if not nil, is told what happens; calls do not overlap.
 	Event func(Event)
+
+	program string // for lab.Machine
 }
 
 // DefaultTimeout is how long a case may take. Most take a second in an emulated
@@ -228,7 +230,7 @@ func (p *part) machine(ctx context.Context, attempt int) error {
 	m := lab.Machine{
 		QEMU: p.QEMU, Kernel: p.target.Kernel.Image, Modules: p.target.Kernel.Modules, Absent: p.target.Kernel.Absent,
 		Files: p.target.CRIU.Files, Criu: p.target.CRIU.Path, Rundir: p.target.CRIU.Rundir, Cgroup: p.target.Cgroup,
-		MemoryMiB: p.MemoryMiB, CPUs: p.CPUs, Append: p.Append, Keep: keep,
+		Program: p.program, MemoryMiB: p.MemoryMiB, CPUs: p.CPUs, Append: p.Append, Keep: keep,
 		Job: lab.Job{Run: JobName, Args: args}, Handle: p.handle,
 	}
 	return m.Run(ctx)
@@ -260,7 +262,7 @@ func (p *part) finish(o Outcome) error {
 		return &lab.Fault{Op: "read the guest's result", Err: fmt.Errorf("%q is not due", o.Case)}
 	}
 	p.todo = p.todo[1:]
-	if o.Kernel = p.complaints; len(o.Kernel) > 0 && o.Verdict != workload.Fail {
+	if o.Kernel = append(p.complaints, o.Kernel...); len(o.Kernel) > 0 && o.Verdict != workload.Fail {
 		o.Verdict, o.Step = workload.Fail, "kernel"
 		o.Reason = "the kernel complained: " + o.Kernel[0]
 	}
@@ -278,9 +280,8 @@ func (p *part) died(e *lab.KernelError) {
 		last.Verdict, last.Step, last.Reason, last.Kernel = workload.Fail, "kernel", e.Error(), e.Lines
 		return
 	}
-	o := Outcome{Kernel: append(p.complaints, e.Lines...)}
+	o := Outcome{Kernel: e.Lines}
 	o.Case, o.Verdict, o.Step, o.Took = p.todo[0], workload.Fail, "kernel", time.Since(p.began)
 	o.Reason = e.Error()
-	p.complaints = nil
 	_ = p.finish(o)
 }

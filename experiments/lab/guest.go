@@ -111,6 +111,7 @@ func describe(status unix.WaitStatus) string {
 func (p *plan) environment() []string {
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "TERM=linux",
+		"CRUCIBLE_BINARY=/usr/bin/crucible", // for tests of crucible, see testenv.Binary
 	}
 	if p.Criu != "" {
 		env = append(env, "CRUCIBLE_CRIU="+p.Criu)

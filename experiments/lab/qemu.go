@@ -104,13 +104,18 @@ func (m *Machine) arguments(dir string, kvm bool) []string {
 }
 
 // commandLine is the kernel's. An oops is a panic and a panic ends the machine,
-// so that none is overlooked; the watchdogs are off because an emulated
-// processor can be kept from running by the host for as long as it likes, and
-// the clock's are because its clocks drift from each other for the same reason.
+// so that none is overlooked. The watchdogs are off because an emulated
+// processor can be kept from running by the host for as long as it likes. For
+// the same reason the kernel's measurement of its time stamp counter can be
+// wrong by a factor, and with it every time-out in the guest: the ACPI timer,
+// whose frequency is fixed, is the clock of an emulated machine.
 func (m *Machine) commandLine() string {
 	words := []string{
-		"console=ttyS0", "loglevel=5", "panic=-1", "oops=panic", "reboot=t", "nowatchdog", "tsc=reliable",
+		"console=ttyS0", "loglevel=5", "panic=-1", "oops=panic", "reboot=t", "nowatchdog",
 		"random.trust_cpu=on", "mitigations=off", "8250.nr_uarts=4",
+	}
+	if !m.QEMU.KVM {
+		words = append(words, "clocksource=acpi_pm")
 	}
 	if m.Job.Shell != nil {
 		words = append(words, "quiet")

@@ -29,9 +29,10 @@ type Features struct {
 	Lacks map[string]string `json:"lacks"`
 }
 
-// lack is the first need that is not met.
+// lack is the first need that is not met. That the kernel was built for
+// checkpoint and restore is one of every case.
 func (f *Features) lack(needs []string) *LackError {
-	for _, need := range needs {
+	for _, need := range append([]string{"kernel/checkpoint/restore"}, needs...) {
 		if why, lacks := f.Lacks[need]; lacks {
 			return &LackError{need, why}
 		}

@@ -61,6 +61,7 @@ func requirements() []requirement {
 
 		// CRIU itself, for any process.
 		{cr, "CHECKPOINT_RESTORE", Required, true, "clone3 with a pid, map_files, prctl(PR_SET_MM), ...", "PROC_FS"},
+		{cr, "ADVISE_SYSCALLS", Required, true, "CRIU asks for guard pages by madvise(2) when it starts", "EXPERT"},
 		{cr, "EPOLL", Required, true, "CRIU, and most servers", "EXPERT"},
 		{cr, "EVENTFD", Required, true, "CRIU, and most servers", "EXPERT"},
 		{cr, "FHANDLE", Required, true, "inotify and fanotify watches, open_by_handle_at(2)", ""},
