@@ -80,7 +80,7 @@ func (m *Machine) arguments(dir string, kvm bool) []string {
 		args = append(args, "-accel", "kvm", "-cpu", "host")
 	} else {
 		// The buffer for translated code would grow to a gigabyte.
-		args = append(args, "-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max")
+		args = append(args, "-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max")
 	}
 	args = append(args,
 		"-m", strconv.Itoa(m.memory()), "-smp", strconv.Itoa(m.cpus()),
