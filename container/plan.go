@@ -295,7 +295,7 @@ func ptyPeer(master int) (int, error) {
 }
 
 // unshareTime makes the time namespace that the program enters by execve(2)
-// (Linux 5.19, kernel commit 133e2d3e81de): clone cannot do it with offsets.
+// (see host.EntersTime): clone cannot do it with offsets.
 func (in *inside) unshareTime() error {
 	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"crucible/container/cgroup"
 	"crucible/container/confine"
 	"crucible/container/confine/seccomp"
+	"crucible/container/host"
 	"crucible/container/mount"
 )
 
@@ -89,6 +90,11 @@ func splitTasks(spec *specs.Spec, g *cgroup.Group) (rest *cgroup.Group, tasks *o
 // user namespace that is not possible: a mount namespace belongs to the user
 // namespace that its maker is in, and the init would not be allowed to copy ours.
 func (m *Monitor) Start(ctx context.Context, wait bool) error {
+	if m.ns.Time {
+		if err := host.EntersTime(); err != nil {
+			return fmt.Errorf("start container %s: %w", m.c.Name, err)
+		}
+	}
 	if err := m.makeGroup(); err != nil {
 		return err
 	}

@@ -15,11 +15,6 @@ func namespaceProbes() []probe {
 	const group, remedy = "namespaces", "build the kernel with CONFIG_NAMESPACES=y and all that it offers"
 	kind := func(name string, flag uintptr, required bool, costs string) probe {
 		return probe{group, name, required, func() answer {
-			// CLONE_NEWTIME is taken by unshare(2) only: in clone(2) its bit
-			// belongs to the exit signal.
-			if flag == unix.CLONE_NEWTIME {
-				return namespaceVerdict(tryChild(&syscall.SysProcAttr{Unshareflags: flag}))
-			}
 			return namespaceVerdict(tryChild(&syscall.SysProcAttr{Cloneflags: flag}))
 		}, costs, remedy}
 	}
@@ -31,7 +26,9 @@ func namespaceProbes() []probe {
 		kind("net", unix.CLONE_NEWNET, true, "no containers with a network of their own"),
 		kind("cgroup", unix.CLONE_NEWCGROUP, false, "a container sees where its cgroups are on the host"),
 		kind("user", unix.CLONE_NEWUSER, false, "root in a container is root on the host"),
-		kind("time", unix.CLONE_NEWTIME, false, "a restored container sees its monotonic clock jump to the new host's"),
+		// CLONE_NEWTIME is taken by unshare(2) only: in clone(2) its bit belongs
+		// to the exit signal.
+		{group, "time", false, askTime, "no containers with clocks of their own: a restored one sees them jump to the new host's", "boot Linux 6.2 or newer, with CONFIG_TIME_NS=y"},
 		{group, "all of them at once", false, func() answer {
 			return namespaceVerdict(tryChild(&syscall.SysProcAttr{
 				Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
