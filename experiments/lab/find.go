@@ -123,7 +123,7 @@ func wanted() []string {
 	return []string{
 		"virtio_pci", "virtio_blk",
 		"unix_diag", "inet_diag", "tcp_diag", "udp_diag", "raw_diag", "af_packet_diag", "netlink_diag",
-		"veth", "bridge", "tun", "overlay",
+		"veth", "bridge", "tun", "macvlan", "overlay",
 		"nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_chain_nat", "nft_reject_inet", "nft_fib_inet", "nft_compat",
 		"nf_conntrack_netlink", "x_tables", "ip_tables", "ip6_tables", "iptable_filter", "ip6table_filter",
 		"xt_mark", "xt_conntrack",

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -331,10 +332,14 @@ func (m *Machine) initramfs() ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, dir := range mergedDirs() {
+		files = append(files, File{Path: "/usr" + dir, Mode: os.ModeDir | 0o755}, File{Path: dir, Link: "usr" + dir})
+	}
 	files = append(files, m.Modules...)
 	seen := map[string]bool{}
 	for _, f := range m.Files {
-		if !seen[f.Path] {
+		f.Path = merged(f.Path)
+		if !seen[f.Path] && !slices.Contains(mergedDirs(), f.Path) {
 			seen[f.Path] = true
 			files = append(files, f)
 		}
@@ -344,4 +349,17 @@ func (m *Machine) initramfs() ([]File, error) {
 		files = append(files, File{Path: dir, Mode: os.ModeDir | 0o755})
 	}
 	return files, nil
+}
+
+// mergedDirs are links to what is below /usr, as in every distribution of today.
+func mergedDirs() []string { return []string{"/bin", "/sbin", "/lib", "/lib64"} }
+
+// merged is a path's place below /usr.
+func merged(p string) string {
+	for _, dir := range mergedDirs() {
+		if strings.HasPrefix(p, dir+"/") {
+			return "/usr" + p
+		}
+	}
+	return p
 }
