@@ -60,18 +60,22 @@ func (a *newc) parents(p string) {
 	}
 }
 
-func (a *newc) directory(p string, perm fs.FileMode) {
+func (a *newc) directory(p string, mode fs.FileMode) {
 	if a.made[p] {
 		return
 	}
 	a.made[p] = true
-	a.header(p, 0o040000|uint32(perm), 0, 2)
+	bits := uint32(mode.Perm())
+	if mode&fs.ModeSticky != 0 {
+		bits |= 0o1000
+	}
+	a.header(p, 0o040000|bits, 0, 2)
 }
 
 func (a *newc) file(f File) error {
 	switch {
 	case f.Mode.IsDir():
-		a.directory(f.Path, f.Mode.Perm())
+		a.directory(f.Path, f.Mode)
 	case f.Link != "":
 		a.header(f.Path, 0o120777, len(f.Link), 1)
 		a.contents(strings.NewReader(f.Link), len(f.Link))

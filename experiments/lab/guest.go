@@ -33,10 +33,9 @@ func MaybeGuest(workers map[string]Worker) {
 // guestInit is the first process: it sets the guest up, starts the job, reaps
 // what is orphaned, and resets the machine when the job has ended.
 func guestInit() {
-	err := setUp()
-	var p *plan
+	p, err := readPlan()
 	if err == nil {
-		p, err = readPlan()
+		err = p.mountAll()
 	}
 	if err == nil {
 		err = p.setUp()
