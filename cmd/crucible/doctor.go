@@ -55,6 +55,7 @@ type diagnosis struct {
 func (a *app) diagnose(ctx context.Context) diagnosis {
 	rows := a.criuRows(ctx)
 	rows = dropTold(append(rows, host.Probe(ctx, host.Options{Root: a.rootDir})...))
+	rows = append(rows, labRows(ctx)...)
 	works := true
 	for _, row := range rows {
 		works = works && (!row.Required || row.State == host.Good)
