@@ -84,8 +84,13 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 		}
 		f.Hint = similar(c, err) + "see `" + c.CommandPath() + " --help`"
 	}
-	var cannot *untestedError
-	if errors.As(err, &cannot) || givesProgramStatus(c) && f.Code < crucibleFailed {
+	if saysUntested(c) {
+		f.Code = crucibleFailed
+		if f.Hint == "" {
+			f.Hint = "see `" + c.CommandPath() + " --help`"
+		}
+	}
+	if givesProgramStatus(c) && f.Code < crucibleFailed {
 		f.Code = crucibleFailed
 	}
 	a.printFailure(f)
@@ -138,6 +143,12 @@ func givesProgramStatus(c *cobra.Command) bool {
 		return err == nil && !detached
 	}
 	return false
+}
+
+// saysUntested: what a command below `kernel` could not do says nothing about a
+// kernel, whatever the reason. To git bisect any other code below 128 is "bad".
+func saysUntested(c *cobra.Command) bool {
+	return c.Name() == "kernel" || c.HasParent() && c.Parent().Name() == "kernel"
 }
 
 // explain is the one place that turns an error into message, hint and exit code.

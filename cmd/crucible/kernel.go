@@ -21,6 +21,9 @@ func newKernelCommand(a *app) *cobra.Command {
 cases ask. No root is needed, and no /dev/kvm: where that does not work, QEMU
 emulates the processor.
 
+What keeps a kernel from being asked, a mistake on the command line included, is
+exit status 125: git bisect then steps over the commit.
+
 A kernel is named by its bzImage, by the directory of its build, or as
 debian:6.12 for a package of the distribution's archive. A CRIU is named by its
 version there (4.2.1), or by its path.`,
@@ -149,20 +152,6 @@ func along(paths []string) ([]lab.File, error) {
 	}
 	return files, nil
 }
-
-// untested makes 125 of a command's failure, whatever it is: what git bisect
-// takes for a commit that cannot be tested.
-func untested(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &untestedError{err}
-}
-
-type untestedError struct{ err error }
-
-func (e *untestedError) Error() string { return e.err.Error() }
-func (e *untestedError) Unwrap() error { return e.err }
 
 // absolute is for a path that the guest is to have, too.
 func absolute(path string) (string, error) {

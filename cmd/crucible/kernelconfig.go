@@ -26,7 +26,7 @@ configuration to be read.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			config, err := kernel.ReadConfig(args[0])
 			if err != nil {
-				return untested(err)
+				return err
 			}
 			return a.printRequirements(kernel.Check(config), all)
 		},

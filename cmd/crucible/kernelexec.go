@@ -32,7 +32,7 @@ not live as long as it.`,
   go test -exec 'crucible kernel exec --kernel debian:6.12 --cgroup v2 --' ./container`,
 		Args: minArgs(1, "the program to run"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return untested(runKernelExec(c, a, &t, &m, keep, args))
+			return runKernelExec(c, a, &t, &m, keep, args)
 		},
 	}
 	c.Flags().SetInterspersed(false)

@@ -26,13 +26,13 @@ Exit status: 0, 125 the archive cannot be read.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			store, err := a.archive()
 			if err != nil {
-				return untested(err)
+				return err
 			}
 			store.Refresh = refresh
 			entries, err := store.List(c.Context())
 			store.Progress("")
 			if err != nil {
-				return untested(err)
+				return err
 			}
 			return a.print(a.json, entries, func() error { return a.entryTable(entries) })
 		},
@@ -68,9 +68,9 @@ Exit status: 0, 125 something could not be fetched.`,
 		Example: "  crucible kernel fetch debian:6.1 debian:6.12\n  crucible kernel fetch --criu 4.3",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args)+len(criu) == 0 {
-				return untested(misuse("name a kernel as debian:VERSION, or --criu VERSION"))
+				return misuse("name a kernel as debian:VERSION, or --criu VERSION")
 			}
-			return untested(a.fetch(c.Context(), args, criu))
+			return a.fetch(c.Context(), args, criu)
 		},
 	}
 	c.Flags().StringSliceVar(&criu, "criu", nil, "versions of CRIU, separated by commas")

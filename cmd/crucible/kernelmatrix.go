@@ -49,30 +49,30 @@ not be tested, and none failed.`,
 
 func (a *app) kernelMatrix(ctx context.Context, f *matrixFlags) error {
 	if len(f.kernels) == 0 {
-		return untested(misuse("--kernels: name at least one"))
+		return misuse("--kernels: name at least one")
 	}
 	if len(f.crius) == 0 {
 		f.crius = []string{a.criuPath}
 	}
 	o, err := f.cases.options(ctx, &f.machine)
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	targets, err := a.targets(ctx, f.kernels, f.crius, f.cgroups)
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	done := a.showProgress(&o, len(targets))
 	report, err := conformance.Run(ctx, targets, o)
 	done()
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	if err := writeMaps(report, f); err != nil {
-		return untested(err)
+		return err
 	}
 	if err := a.print(a.json, report, func() error { return report.WriteMap(a.stdout, a.colours()) }); err != nil {
-		return untested(err)
+		return err
 	}
 	if code := report.ExitCode(); code != 0 {
 		return &exitError{code}
@@ -187,17 +187,17 @@ type comparison struct {
 func (a *app) kernelCompare(ctx context.Context, m *machineFlags, f *caseFlags, cgroup string, kernels []string) error {
 	o, err := f.options(ctx, m)
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	targets, err := a.targets(ctx, kernels, []string{a.criuPath}, []string{cgroup})
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	done := a.showProgress(&o, 2)
 	report, err := conformance.Run(ctx, targets, o)
 	done()
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	before, after := &report.Answers[0], &report.Answers[1]
 	changes := conformance.Compare(report.Cases, before, after)
@@ -212,7 +212,7 @@ func (a *app) kernelCompare(ctx context.Context, m *machineFlags, f *caseFlags, 
 		return nil
 	})
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	return compareExit(changes, before, after)
 }
@@ -225,7 +225,7 @@ func compareExit(changes []conformance.Change, before, after *conformance.Answer
 	}
 	for _, a := range []*conformance.Answer{before, after} {
 		if a.Fault != "" {
-			return untested(&targetError{a.Kernel + ": " + a.Fault, a.Hint})
+			return &targetError{a.Kernel + ": " + a.Fault, a.Hint}
 		}
 	}
 	return nil

@@ -21,12 +21,14 @@ import (
 // caseFlags choose the cases, and how they are run.
 type caseFlags struct {
 	names   []string
+	command *cobra.Command
 	timeout time.Duration
 	results string
 	jobs    int
 }
 
 func (f *caseFlags) add(c *cobra.Command) {
+	f.command = c
 	c.Flags().StringSliceVar(&f.names, "case", nil, "only these cases, separated by commas (default: all)")
 	c.Flags().DurationVar(&f.timeout, "timeout", conformance.DefaultTimeout, "how long a case may take")
 	c.Flags().StringVar(&f.results, "results", "", "directory for logs, and for the images of failed cases")
@@ -49,8 +51,11 @@ func completeCases(_ *cobra.Command, _ []string, prefix string) ([]string, cobra
 }
 
 func (f *caseFlags) cases() ([]workload.Case, error) {
-	if len(f.names) == 0 {
+	if !f.command.Flags().Changed("case") {
 		return workload.Cases(), nil
+	}
+	if len(f.names) == 0 {
+		return nil, misuse("--case: name at least one; `crucible kernel cases` lists them")
 	}
 	var cases []workload.Case
 	seen := map[string]bool{}
@@ -152,14 +157,14 @@ build, or boot, none of the cases applies to it, or the lab is at fault.`,
 func (a *app) kernelTest(ctx context.Context, t *targetFlags, m *machineFlags, f *caseFlags, ktap bool) error {
 	o, err := f.options(ctx, m)
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	if err := a.buildHere(ctx, t, o.Keep); err != nil {
-		return untested(err)
+		return err
 	}
 	targets, err := a.targets(ctx, []string{t.kernel}, []string{a.criuPath}, []string{t.cgroup})
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	streamed := !a.json && !ktap
 	progress := a.progress()
@@ -179,7 +184,7 @@ func (a *app) kernelTest(ctx context.Context, t *targetFlags, m *machineFlags, f
 	report, err := conformance.Run(ctx, targets, o)
 	progress("")
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	return a.tell(report, ktap, o.Keep)
 }
@@ -200,10 +205,10 @@ func (a *app) tell(r *conformance.Report, ktap bool, results string) error {
 		}
 	}
 	if err != nil {
-		return untested(err)
+		return err
 	}
 	if answer.Fault != "" && r.ExitCode() == conformance.Untested {
-		return untested(&targetError{answer.Fault, answer.Hint})
+		return &targetError{answer.Fault, answer.Hint}
 	}
 	if code := r.ExitCode(); code != 0 {
 		return &exitError{code}

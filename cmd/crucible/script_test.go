@@ -63,11 +63,15 @@ func runScript(t *testing.T, file string) {
 				}
 			}
 			e.Setenv("CRUCIBLE_ROOT", root)
+			if cache, err := os.UserCacheDir(); err == nil { // kernels once fetched
+				e.Setenv("XDG_CACHE_HOME", cache)
+			}
 			for _, v := range []string{"A", "B", "C"} {
 				e.Setenv(v, testenv.Name(t))
 			}
 			e.Setenv("PORT", freePort(t))
 			e.Setenv("SETUP", setupScript(t))
+			e.Setenv("CRUCIBLE", filepath.Join(bin, "crucible"))
 			// For scripts that fill a disk; nothing is there otherwise.
 			e.Defer(func() { _ = unix.Unmount(filepath.Join(root, "images"), unix.MNT_DETACH) })
 			e.Defer(func() {

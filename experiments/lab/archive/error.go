@@ -29,6 +29,9 @@ func (e *Unknown) Error() string {
 	return fmt.Sprintf("%s %s: not in the archive; the nearest is %s", e.What, e.Version, e.Nearest)
 }
 
+// Hint says where the versions are.
+func (e *Unknown) Hint() string { return "`crucible kernel list` shows what there is" }
+
 // Unreachable says that something could not be fetched. What is in the cache
 // can be used all the same.
 type Unreachable struct {

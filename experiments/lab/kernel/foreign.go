@@ -70,7 +70,7 @@ func foreign(path string, head []byte) error {
 	case at(0, "070701"):
 		return not("an initramfs")
 	}
-	return not("no boot header of Linux (boot.rst: 0x55 0xAA at 0x1fe, HdrS at 0x202)")
+	return not("no boot header of Linux (HdrS)")
 }
 
 func foreignELF(path string, head []byte) error {
