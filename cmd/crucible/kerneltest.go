@@ -198,7 +198,7 @@ func (a *app) tell(r *conformance.Report, ktap bool, results string) error {
 		err = a.print(true, r, nil)
 	case ktap:
 		err = r.WriteKTAP(a.stdout)
-	default:
+	case len(answer.Outcomes) > 0:
 		fmt.Fprintf(a.stdout, "%s, in %.1f s\n", answer.Summary(), r.Took.Seconds())
 		if results != "" {
 			fmt.Fprintln(a.stdout, "results:", results)

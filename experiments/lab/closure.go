@@ -149,6 +149,9 @@ func (c *closure) script(p string) error {
 }
 
 func (c *closure) add(f File) {
+	if f.Link != "" && merged(f.Link) == merged(f.Path) {
+		return // from /bin to /usr/bin, which are the same in a guest
+	}
 	if !c.seen[f.Path] {
 		c.seen[f.Path] = true
 		c.files = append(c.files, f)
