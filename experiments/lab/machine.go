@@ -52,18 +52,17 @@ type Machine struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 
-	dir     string // the machine's files
-	cmd     *exec.Cmd
-	stderr  bytes.Buffer
-	watch   *watch
-	done    chan error // what QEMU's end was
-	said    error      // what reading its messages ended with
-	heard   chan struct{}
-	ready   *Ready
-	end     *End
-	fault   string
-	during  string
-	handled error
+	dir    string // the machine's files
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	watch  *watch
+	done   chan error // what QEMU's end was
+	said   error      // what reading its messages ended with
+	heard  chan struct{}
+	ready  *Ready
+	end    *End
+	fault  string
+	during string
 }
 
 // Run starts the machine and waits for its end. Where KVM ends a machine before
