@@ -155,7 +155,9 @@ func newKernelCompareCommand(a *app) *cobra.Command {
 	var (
 		m      machineFlags
 		f      caseFlags
+		n      countFlag
 		cgroup string
+		most   float64
 	)
 	c := &cobra.Command{
 		Use:   "compare [flags] BEFORE AFTER",
@@ -163,30 +165,44 @@ func newKernelCompareCommand(a *app) *cobra.Command {
 		Long: `Run the conformance cases on two kernels, and list those that do not come to the
 same on both.
 
-Exit status: 0 no case that passed on BEFORE fails on AFTER; 1 one does;
-125 one of them could not be tested.`,
-		Example: "  crucible kernel compare debian:6.1 debian:6.12\n  crucible kernel compare debian:6.12 arch/x86/boot/bzImage",
-		Args:    exactArgs(2, "two kernels"),
+` + countHelp + ` The functions shown are those that
+changed by more than three standard errors.
+
+Exit status: 0 no case that passed on BEFORE fails on AFTER, and with --threshold
+no cost grew by more than that; 1 one does, or did; 125 one of them could not be
+tested.`,
+		Example: "  crucible kernel compare debian:6.1 debian:6.12\n  crucible kernel compare debian:6.12 arch/x86/boot/bzImage\n" +
+			"  crucible kernel compare --count --threshold 1 --case threads,pipe good/bzImage arch/x86/boot/bzImage",
+		Args: exactArgs(2, "two kernels"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.kernelCompare(c.Context(), &m, &f, cgroup, args)
+			if most < 0 || most > 0 && !n.count {
+				return misuse("--threshold: must be above 0, and needs --count")
+			}
+			return a.kernelCompare(c.Context(), &m, &f, &n, cgroup, most, args)
 		},
 	}
 	c.Flags().StringVar(&cgroup, "cgroup", "v2", "cgroup layout: v1, hybrid or v2")
 	m.add(c)
 	f.add(c)
+	n.add(c)
+	c.Flags().Float64Var(&most, "threshold", 0, "with --count: exit status 1 if a cost grew by more than this, in percent (0: whatever it is)")
 	a.jsonFlag(c)
 	return c
 }
 
 // comparison is what `crucible kernel compare --json` prints.
 type comparison struct {
-	Changes []conformance.Change `json:"changes"`
-	Report  *conformance.Report  `json:"report"`
+	Changes     []conformance.Change     `json:"changes"`
+	Differences []conformance.Difference `json:"differences,omitempty"` // with --count
+	Report      *conformance.Report      `json:"report"`
 }
 
-func (a *app) kernelCompare(ctx context.Context, m *machineFlags, f *caseFlags, cgroup string, kernels []string) error {
+func (a *app) kernelCompare(ctx context.Context, m *machineFlags, f *caseFlags, n *countFlag, cgroup string, most float64, kernels []string) error {
 	o, err := f.options(ctx, m)
 	if err != nil {
+		return err
+	}
+	if err := n.options(ctx, a, &o); err != nil {
 		return err
 	}
 	targets, err := a.targets(ctx, kernels, []string{a.criuPath}, []string{cgroup})
@@ -201,7 +217,8 @@ func (a *app) kernelCompare(ctx context.Context, m *machineFlags, f *caseFlags, 
 	}
 	before, after := &report.Answers[0], &report.Answers[1]
 	changes := conformance.Compare(report.Cases, before, after)
-	err = a.print(a.json, comparison{changes, report}, func() error {
+	differences := conformance.CompareCounts(report.Cases, before, after)
+	err = a.print(a.json, comparison{changes, differences, report}, func() error {
 		fmt.Fprintf(a.stdout, "before: %s\nafter:  %s\n", before.Summary(), after.Summary())
 		for _, c := range changes {
 			fmt.Fprintln(a.stdout, c)
@@ -209,12 +226,24 @@ func (a *app) kernelCompare(ctx context.Context, m *machineFlags, f *caseFlags, 
 		if len(changes) == 0 {
 			fmt.Fprintln(a.stdout, "no case changed")
 		}
+		for _, d := range differences {
+			fmt.Fprintln(a.stdout, d)
+		}
+		if report.Counting != nil {
+			fmt.Fprintln(a.stdout, report.Counting)
+		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return compareExit(changes, before, after)
+	if err := compareExit(changes, before, after); err != nil {
+		return err
+	}
+	if most > 0 && costlier(differences, most) {
+		return &exitError{conformance.Bad}
+	}
+	return nil
 }
 
 func compareExit(changes []conformance.Change, before, after *conformance.Answer) error {

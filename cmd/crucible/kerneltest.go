@@ -121,6 +121,7 @@ func newKernelTestCommand(a *app) *cobra.Command {
 		t    targetFlags
 		m    machineFlags
 		f    caseFlags
+		n    countFlag
 		ktap bool
 	)
 	c := &cobra.Command{
@@ -135,28 +136,35 @@ first (make olddefconfig, make), and the image that comes of it is tested. So th
 command can be given to git bisect as it is. With --results the kernel's log is
 kept, and of failed cases CRIU's logs and the image.
 
+` + countHelp + `
+
 Exit status: 0 good; 1 bad: a case failed, or the kernel panicked, complained or
 fell silent once the guest was ready; 125 it could not be tested: it does not
 build, or boot, none of the cases applies to it, or the lab is at fault.`,
 		Example: `  crucible kernel test --kernel debian:6.12
   crucible kernel test --kernel arch/x86/boot/bzImage --case tcp-established,timerfd-periodic
+  crucible kernel test --count --case threads --kernel debian:6.12
   git bisect run crucible kernel test --case tcp-established`,
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.kernelTest(c.Context(), &t, &m, &f, ktap)
+			return a.kernelTest(c.Context(), &t, &m, &f, &n, ktap)
 		},
 	}
 	t.add(c)
 	m.add(c)
 	f.add(c)
+	n.add(c)
 	c.Flags().BoolVar(&ktap, "ktap", false, "print KTAP, the format of the kernel's own tests")
 	a.jsonFlag(c)
 	return c
 }
 
-func (a *app) kernelTest(ctx context.Context, t *targetFlags, m *machineFlags, f *caseFlags, ktap bool) error {
+func (a *app) kernelTest(ctx context.Context, t *targetFlags, m *machineFlags, f *caseFlags, n *countFlag, ktap bool) error {
 	o, err := f.options(ctx, m)
 	if err != nil {
+		return err
+	}
+	if err := n.options(ctx, a, &o); err != nil {
 		return err
 	}
 	if err := a.buildHere(ctx, t, o.Keep); err != nil {
@@ -166,11 +174,12 @@ func (a *app) kernelTest(ctx context.Context, t *targetFlags, m *machineFlags, f
 	if err != nil {
 		return err
 	}
-	streamed := !a.json && !ktap
+	streamed, first := !a.json && !ktap, true
 	progress := a.progress()
 	o.Event = func(e conformance.Event) {
 		switch {
-		case e.Ready != nil && streamed:
+		case e.Ready != nil && streamed && first:
+			first = false
 			progress("")
 			fmt.Fprintf(a.stdout, "%s, up in %.1f s by %s\n", e.Ready.Release, e.Ready.Uptime.Seconds(), accelerator(o.QEMU))
 		case e.Begin != "":
@@ -200,6 +209,9 @@ func (a *app) tell(r *conformance.Report, ktap bool, results string) error {
 		err = r.WriteKTAP(a.stdout)
 	case len(answer.Outcomes) > 0:
 		fmt.Fprintf(a.stdout, "%s, in %.1f s\n", answer.Summary(), r.Took.Seconds())
+		if r.Counting != nil {
+			fmt.Fprintln(a.stdout, r.Counting)
+		}
 		if results != "" {
 			fmt.Fprintln(a.stdout, "results:", results)
 		}

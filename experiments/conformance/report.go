@@ -24,6 +24,7 @@ type Outcome struct {
 	// Kernel is what the kernel complained about meanwhile: warnings, oopses. A
 	// case with complaints fails.
 	Kernel []string `json:"kernel,omitempty"`
+	Counts *Counts  `json:"counts,omitempty"` // of a case that passes, where that was asked for
 }
 
 // Answer is what a target came to.
@@ -38,6 +39,7 @@ type Answer struct {
 	Fault    string        `json:"fault,omitempty"` // why it could not be tested, or not to the end
 	Hint     string        `json:"hint,omitempty"`
 	Results  string        `json:"results,omitempty"` // its results folder
+	Unnamed  string        `json:"unnamed,omitempty"` // why its counts have no functions
 }
 
 // Report is what all targets came to, in the order in which they were named.
@@ -46,6 +48,8 @@ type Report struct {
 	Took    time.Duration `json:"took"`    // nanoseconds
 	Cases   []string      `json:"cases"`
 	Answers []Answer      `json:"answers"`
+	// Counting is there if instructions were counted.
+	Counting *Counting `json:"counting,omitempty"`
 }
 
 // Find is the outcome of a case; nil if it has none.

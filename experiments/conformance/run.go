@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,10 @@ type Options struct {
 	Keep string
 	// Event, if not nil, is told what happens; calls do not overlap.
 	Event func(Event)
+	// Count has the instructions counted that checkpoints and restores take. Each
+	// case then has a machine of its own: what ran before it would change what it
+	// costs.
+	Count *Count
 
 	program string // for lab.Machine
 }
@@ -49,8 +54,14 @@ type Event struct {
 // keeps a target from being tested is in its answer.
 func Run(ctx context.Context, targets []Target, o Options) (*Report, error) {
 	r := &Report{Machine: "software emulation", Answers: make([]Answer, len(targets))}
-	if o.QEMU.KVM {
+	if o.QEMU.KVM && o.Count == nil {
 		r.Machine = "KVM"
+	}
+	if o.Count != nil {
+		var err error
+		if r.Counting, err = o.counting(ctx); err != nil {
+			return nil, err
+		}
 	}
 	for _, c := range o.Cases {
 		r.Cases = append(r.Cases, c.Name)
@@ -93,6 +104,9 @@ const worthAMachine = 6
 // shards is the number of machines for one target, where there are fewer targets
 // than can be run at a time.
 func (s *session) shards(targets int) int {
+	if s.Count != nil {
+		return len(s.Cases)
+	}
 	return max(1, min(cap(s.slots)/targets, len(s.Cases)/worthAMachine))
 }
 
@@ -102,16 +116,26 @@ func (s *session) target(ctx context.Context, t Target, shards int) Answer {
 	if s.Keep != "" {
 		answer.Results = filepath.Join(s.Keep, t.folder())
 	}
+	start := time.Now()
 	parts := make([]*part, shards)
 	var wait sync.WaitGroup
+	symbols := sync.OnceValues(func() (lab.Symbols, error) { return s.symbols(ctx, t) })
+	wait.Add(1)
+	go func() { // meanwhile
+		defer wait.Done()
+		_, _ = symbols()
+	}()
 	for i := range parts {
-		p := &part{session: s, target: t}
+		p := &part{session: s, target: t, symbols: symbols}
 		for j := i; j < len(s.Cases); j += shards {
 			p.todo = append(p.todo, s.Cases[j].Name)
 		}
 		if s.Keep != "" {
 			p.keep = answer.Results
-			if shards > 1 {
+			switch {
+			case s.Count != nil:
+				p.keep = filepath.Join(answer.Results, p.todo[0])
+			case shards > 1:
 				p.keep = filepath.Join(answer.Results, fmt.Sprintf("machine-%d", i+1))
 			}
 		}
@@ -125,6 +149,9 @@ func (s *session) target(ctx context.Context, t Target, shards int) Answer {
 	wait.Wait()
 	for _, p := range parts {
 		answer.add(p)
+	}
+	if s.Count != nil {
+		answer.Took = time.Since(start) // the machines come one after the other
 	}
 	place := map[string]int{}
 	for i, c := range s.Cases {
@@ -158,6 +185,9 @@ func (a *Answer) add(p *part) {
 		a.Release = p.ready.Release
 		a.Boot = max(a.Boot, p.ready.Uptime)
 	}
+	if p.unnamed != nil {
+		a.Unnamed = p.unnamed.Error()
+	}
 	var hinter interface{ Hint() string }
 	if p.fault != nil && a.Fault == "" {
 		a.Fault = p.fault.Error()
@@ -171,9 +201,10 @@ func (a *Answer) add(p *part) {
 // other.
 type part struct {
 	*session
-	target Target
-	todo   []string
-	keep   string
+	target  Target
+	todo    []string
+	keep    string
+	symbols func() (lab.Symbols, error)
 
 	ready      *lab.Ready
 	outcomes   []Outcome
@@ -181,20 +212,38 @@ type part struct {
 	began      time.Time
 	took       time.Duration
 	fault      error
+	tally      *tally // of the only case, if it is counted
+	unnamed    error  // why its functions have no names
 }
 
 // run starts machines until nothing is to do. A machine that the kernel ended
 // has done at least one case, which failed, so there is an end to it.
 func (p *part) run(ctx context.Context) {
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-ctx.Done():
-		p.fault = ctx.Err()
+	if p.fault = p.take(ctx); p.fault != nil {
 		return
 	}
 	start := time.Now()
-	defer func() { p.took = time.Since(start) }()
+	p.fault = p.machines(ctx)
+	p.took = time.Since(start)
+	p.give()
+	if p.Count != nil {
+		p.name()
+	}
+}
+
+// take waits for a slot.
+func (s *session) take(ctx context.Context) error {
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *session) give() { <-s.slots }
+
+func (p *part) machines(ctx context.Context) error {
 	for attempt := 1; len(p.todo) > 0; attempt++ {
 		before := len(p.todo)
 		err := p.machine(ctx, attempt)
@@ -203,40 +252,52 @@ func (p *part) run(ctx context.Context) {
 		case err == nil && len(p.todo) < before:
 			continue
 		case err == nil:
-			p.fault = errors.New("the guest ended without a result")
-			return
+			return errors.New("the guest ended without a result")
 		case errors.As(err, &kernel):
 			p.died(kernel)
 		default:
-			p.fault = err
-			return
+			return err
 		}
 	}
+	return nil
+}
+
+// newMachine makes a machine that does what a guest is asked.
+func (s *session) newMachine(t Target, o order) (*lab.Machine, error) {
+	args, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	m := &lab.Machine{
+		QEMU: s.QEMU, Kernel: t.Kernel.Image, Modules: t.Kernel.Modules, Absent: t.Kernel.Absent,
+		Files: t.CRIU.Files, Criu: t.CRIU.Path, Rundir: t.CRIU.Rundir, Cgroup: t.Cgroup,
+		Program: s.program, MemoryMiB: s.MemoryMiB, CPUs: s.CPUs, Append: s.Append,
+		Job: lab.Job{Run: JobName, Args: args},
+	}
+	if s.Count != nil {
+		m.Count = &lab.Count{Seed: s.Count.Seed, Plugin: s.Count.Plugin}
+	}
+	return m, nil
 }
 
 func (p *part) machine(ctx context.Context, attempt int) error {
-	timeout := p.Timeout
-	if timeout == 0 {
-		timeout = DefaultTimeout
+	o := order{Cases: p.todo, Timeout: cmp.Or(p.Timeout, DefaultTimeout)}
+	if p.Count != nil {
+		o.Rounds = p.Count.rounds()
 	}
-	args, err := json.Marshal(order{Cases: p.todo, Timeout: timeout})
+	m, err := p.newMachine(p.target, o)
 	if err != nil {
 		return err
 	}
-	keep := p.keep
-	if keep != "" && attempt > 1 {
-		keep += fmt.Sprintf(".%d", attempt)
+	m.Keep = p.keep
+	if m.Keep != "" && attempt > 1 {
+		m.Keep += fmt.Sprintf(".%d", attempt)
 	}
-	m := lab.Machine{
-		QEMU: p.QEMU, Kernel: p.target.Kernel.Image, Modules: p.target.Kernel.Modules, Absent: p.target.Kernel.Absent,
-		Files: p.target.CRIU.Files, Criu: p.target.CRIU.Path, Rundir: p.target.CRIU.Rundir, Cgroup: p.target.Cgroup,
-		Program: p.program, MemoryMiB: p.MemoryMiB, CPUs: p.CPUs, Append: p.Append, Keep: keep,
-		Job: lab.Job{Run: JobName, Args: args}, Handle: p.handle,
-	}
+	m.Handle = func(msg lab.Message) error { return p.handle(m, msg) }
 	return m.Run(ctx)
 }
 
-func (p *part) handle(m lab.Message) error {
+func (p *part) handle(from *lab.Machine, m lab.Message) error {
 	switch {
 	case m.Ready != nil:
 		p.ready = m.Ready
@@ -247,11 +308,16 @@ func (p *part) handle(m lab.Message) error {
 	case m.Kernel != nil:
 		p.complaints = append(p.complaints, m.Kernel...)
 	case m.Result != nil:
-		var o Outcome
-		if err := json.Unmarshal(m.Result, &o.Result); err != nil {
+		var a answer
+		if err := json.Unmarshal(m.Result, &a); err != nil {
 			return &lab.Fault{Op: "read the guest's result", Err: err}
 		}
-		return p.finish(o)
+		if len(a.Rounds) > 0 && a.Verdict == workload.Pass {
+			if err := p.count(from, a.Rounds); err != nil {
+				return &lab.Fault{Op: "count the guest's instructions", Err: err}
+			}
+		}
+		return p.finish(Outcome{Result: a.Result})
 	}
 	return nil
 }
@@ -268,7 +334,9 @@ func (p *part) finish(o Outcome) error {
 	}
 	p.complaints = nil
 	p.outcomes = append(p.outcomes, o)
-	p.tell(Event{Target: p.target, Outcome: &o})
+	if p.Count == nil { // else see name
+		p.tell(Event{Target: p.target, Outcome: &o})
+	}
 	return nil
 }
 

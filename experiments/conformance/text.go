@@ -10,11 +10,14 @@ import (
 	"crucible/experiments/workload"
 )
 
-// Line is an outcome in one line of text.
+// Line is an outcome in one line of text; with counts there are two more.
 func (o *Outcome) Line() string {
 	line := fmt.Sprintf("%-4s  %-24s %6.1f s", o.Verdict, o.Case, o.Took.Seconds())
 	if o.Verdict != workload.Pass {
 		line += "  " + o.Reason
+	}
+	for _, more := range o.countLines() {
+		line += "\n      " + more
 	}
 	return line
 }
@@ -71,6 +74,9 @@ func (a *Answer) ktap(out io.Writer, cases []string, indent string) {
 			// Bail out! is TAP's word for the end of all; KTAP has none.
 			fmt.Fprintf(out, "%s# %s\n%snot ok %d %s # SKIP not tested\n", indent, ktapText(a.Fault), indent, i+1, name)
 		case o.Verdict == workload.Pass:
+			for _, line := range o.countLines() {
+				fmt.Fprintf(out, "%s# %s\n", indent, ktapText(line))
+			}
 			fmt.Fprintf(out, "%sok %d %s\n", indent, i+1, name)
 		case o.Verdict == workload.Skip:
 			fmt.Fprintf(out, "%sok %d %s # SKIP %s\n", indent, i+1, name, ktapText(o.Reason))

@@ -115,6 +115,10 @@ func (p *plan) environment() []string {
 	if p.Criu != "" {
 		env = append(env, "CRUCIBLE_CRIU="+p.Criu)
 	}
+	if p.Count {
+		// A collection by the Go runtime falls into a section, or does not.
+		env = append(env, "GOGC=off")
+	}
 	return env
 }
 

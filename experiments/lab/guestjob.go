@@ -32,6 +32,10 @@ type Guest struct {
 // Begin says that a part of the job starts.
 func (g *Guest) Begin(what string) { g.say(Message{Begin: what}) }
 
+// Alive says nothing but that. A guest says so once a second by itself, except
+// where it counts.
+func (g *Guest) Alive() { g.say(Message{Alive: true}) }
+
 // Report says what it found.
 func (g *Guest) Report(result any) error {
 	text, err := json.Marshal(result)
@@ -120,7 +124,10 @@ func (g *Guest) do(p *plan, workers map[string]Worker) error {
 	if err != nil {
 		return err
 	}
-	stop := g.background()
+	stop := g.Settle
+	if !p.Count {
+		stop = g.background()
+	}
 	status, err := g.work(p, workers)
 	stop()
 	if err != nil {

@@ -34,6 +34,7 @@ type plan struct {
 	Rundir   string   `json:"rundir,omitempty"`  // where the CRIU keeps its cache
 	Criu     string   `json:"criu,omitempty"`
 	Disk     bool     `json:"disk,omitempty"`
+	Count    bool     `json:"count,omitempty"` // see Count: do nothing at times of its own
 	Absent   []string `json:"absent,omitempty"`
 	Job      Job      `json:"job"`
 	Hostname string   `json:"hostname"`

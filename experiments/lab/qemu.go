@@ -35,16 +35,19 @@ func FindQEMU(ctx context.Context) (*QEMU, error) {
 
 // tryKVM has QEMU execute two instructions by KVM. A /dev/kvm that is there and
 // may be opened says little: in a nested machine it can lack what QEMU needs,
-// or hang every guest. The firmware here is 64 KiB with two instructions at the
-// reset vector (Intel SDM vol. 3, 10.1.4): they write to the port of QEMU's
-// isa-debug-exit, which ends with the status 2*0x10+1. It takes 0.1 s.
+// or hang every guest. It takes 0.1 s.
 func (q *QEMU) tryKVM(ctx context.Context) bool {
-	if unix.Access("/dev/kvm", unix.R_OK|unix.W_OK) != nil {
-		return false
-	}
-	dir, err := os.MkdirTemp("", "crucible-kvm.")
+	return unix.Access("/dev/kvm", unix.R_OK|unix.W_OK) == nil && q.try(ctx, "-accel", "kvm", "-cpu", "host") == nil
+}
+
+// try starts a machine with some arguments whose firmware is 64 KiB with two
+// instructions at the reset vector (Intel SDM vol. 3, 10.1.4): they write to the
+// port of QEMU's isa-debug-exit, which ends with the status 2*0x10+1. Any other
+// end is an error.
+func (q *QEMU) try(ctx context.Context, args ...string) error {
+	dir, err := os.MkdirTemp("", "crucible-try.")
 	if err != nil {
-		return false
+		return err
 	}
 	defer os.RemoveAll(dir)
 	firmware := make([]byte, 64<<10)
@@ -55,15 +58,30 @@ func (q *QEMU) tryKVM(ctx context.Context) bool {
 	})
 	file := filepath.Join(dir, "firmware")
 	if err := os.WriteFile(file, firmware, 0o600); err != nil {
-		return false
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	args := append(bareMachine(), "-cpu", "host", "-accel", "kvm", "-m", "16", "-bios", file,
-		"-device", "isa-debug-exit,iobase=0xf4,iosize=0x1")
-	err = exec.CommandContext(ctx, q.Path, args...).Run()
+	args = append(append(bareMachine(), args...), "-m", "16", "-bios", file, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x1")
+	said, err := exec.CommandContext(ctx, q.Path, args...).CombinedOutput()
 	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.ExitCode() == 0x10<<1|1
+	if errors.As(err, &exit) && exit.ExitCode() == 0x10<<1|1 {
+		return nil
+	}
+	if text := strings.TrimSpace(string(said)); text != "" {
+		return errors.New(text)
+	}
+	return err
+}
+
+// Version is how QEMU names its version, as "7.2.22 (Debian 1:7.2+dfsg-7)".
+func (q *QEMU) Version(ctx context.Context) (string, error) {
+	text, err := exec.CommandContext(ctx, q.Path, "--version").Output()
+	if err != nil {
+		return "", &Fault{Op: "ask QEMU's version", Err: err}
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimPrefix(line, "QEMU emulator version "), nil
 }
 
 // bareMachine is a PC without what a guest of ours has no use for.
@@ -76,9 +94,12 @@ func bareMachine() []string {
 // messages, is QEMU's standard output (and input).
 func (m *Machine) arguments(dir string, kvm bool) []string {
 	args := bareMachine()
-	if kvm {
+	switch {
+	case m.Count != nil:
+		args = append(args, m.Count.arguments(dir)...)
+	case kvm:
 		args = append(args, "-accel", "kvm", "-cpu", "host")
-	} else {
+	default:
 		// The buffer for translated code would grow to a gigabyte.
 		args = append(args, "-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max")
 	}
@@ -114,7 +135,10 @@ func (m *Machine) commandLine() string {
 		"console=ttyS0", "loglevel=5", "panic=-1", "oops=panic", "reboot=t", "nowatchdog",
 		"random.trust_cpu=on", "mitigations=off", "8250.nr_uarts=4",
 	}
-	if !m.QEMU.KVM {
+	switch {
+	case m.Count != nil:
+		words = append(words, m.Count.words()...)
+	case !m.QEMU.KVM:
 		words = append(words, "clocksource=acpi_pm")
 	}
 	if m.Job.Shell != nil {
@@ -139,7 +163,12 @@ func (m *Machine) memory() int {
 	return m.MemoryMiB
 }
 
-func (m *Machine) cpus() int { return max(m.CPUs, 1) }
+func (m *Machine) cpus() int {
+	if m.Count != nil {
+		return 1
+	}
+	return max(m.CPUs, 1)
+}
 
 // disk: whether the guest gets a disk to write its results folder to.
-func (m *Machine) disk() bool { return m.Keep != "" }
+func (m *Machine) disk() bool { return m.Keep != "" && m.Count == nil }

@@ -1,0 +1,5 @@
+package lab
+
+func markEnd()
+func markCheckpoint()
+func markRestore()
