@@ -57,13 +57,3 @@ func (f *countFlag) options(ctx context.Context, a *app, o *conformance.Options)
 	o.Count = &conformance.Count{Seed: 1, Plugin: plugin}
 	return nil
 }
-
-// costlier is whether a phase's cost grew by more than some percent.
-func costlier(all []conformance.Difference, percent float64) bool {
-	for _, d := range all {
-		if d.Percent > percent {
-			return true
-		}
-	}
-	return false
-}

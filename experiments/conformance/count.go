@@ -58,7 +58,8 @@ type Cost struct {
 	Virtual []uint64 `json:"virtual"` // nanoseconds of the guest's clock, waiting included
 	Kernel  []uint64 `json:"kernel,omitempty"`
 	User    []uint64 `json:"user,omitempty"`
-	// Functions are the kernel's, the dearest first.
+	// Functions are the kernel's, the dearest first, as far as they make up a
+	// ten-thousandth of it: there are some 5,000 others.
 	Functions []Function `json:"functions,omitempty"`
 }
 
@@ -87,6 +88,10 @@ func mean(rounds []uint64) (mean, sem float64) {
 	}
 	return mean, math.Sqrt(sem / (n - 1) / n)
 }
+
+// share is the part of a phase's instructions below which a function is not worth
+// its line.
+const share = 1e-4
 
 // rounds are what the guest says of its rounds: their phases, in order.
 type rounds [][]phase
@@ -160,9 +165,13 @@ func (t *tally) name(symbols lab.Symbols) {
 				byName[name][n] += instructions
 			}
 		}
+		total, _ := mean(t.cost(mark).Kernel)
 		var all []Function
 		for name, counts := range byName {
 			m, sem := mean(counts)
+			if m < total*share {
+				continue
+			}
 			all = append(all, Function{name, uint64(math.Round(m)), uint64(math.Round(sem))})
 		}
 		sort.Slice(all, func(i, j int) bool {

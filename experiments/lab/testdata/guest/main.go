@@ -4,7 +4,10 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
+
+	"crucible/experiments/lab"
 )
 
 func main() {
@@ -27,11 +30,31 @@ func main() {
 		for os.Args[1] == "hang" {
 		}
 		select {}
+	case "count":
+		runtime.LockOSThread()
+		for n := range 3 {
+			must(lab.Between(lab.MarkCheckpoint, func() error { spin((n + 1) * 1000); return nil }))
+			must(lab.Between(lab.MarkRestore, func() error { call((n + 1) * 1000); return nil }))
+		}
 	case "files":
 		for _, name := range os.Args[2:] {
 			data, err := os.ReadFile(name)
 			fmt.Println(name, len(data), err)
 		}
+	}
+}
+
+//go:noinline
+func spin(n int) (sum int) {
+	for i := range n {
+		sum += i * sum
+	}
+	return sum
+}
+
+func call(n int) {
+	for range n {
+		syscall.Getppid()
 	}
 }
 
