@@ -1,8 +1,10 @@
 package conformance
 
 import (
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -67,20 +69,15 @@ func TestCounts(t *testing.T) {
 
 // load keeps the processors busy.
 func load() (stop func()) {
-	quit := make(chan struct{})
+	var over atomic.Bool
 	var wait sync.WaitGroup
-	for range 2 {
+	for range runtime.NumCPU() {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			for {
-				select {
-				case <-quit:
-					return
-				default:
-				}
+			for !over.Load() {
 			}
 		}()
 	}
-	return func() { close(quit); wait.Wait() }
+	return func() { over.Store(true); wait.Wait() }
 }

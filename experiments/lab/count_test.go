@@ -4,8 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -81,24 +83,19 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// load keeps two processors busy.
+// load keeps the processors busy.
 func load() (stop func()) {
-	quit := make(chan struct{})
+	var over atomic.Bool
 	var wait sync.WaitGroup
-	for range 4 {
+	for range runtime.NumCPU() {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			for {
-				select {
-				case <-quit:
-					return
-				default:
-				}
+			for !over.Load() {
 			}
 		}()
 	}
-	return func() { close(quit); wait.Wait() }
+	return func() { over.Store(true); wait.Wait() }
 }
 
 func TestBuildPlugin(t *testing.T) {
