@@ -40,8 +40,8 @@ test: setup-tests ## every test; a skipped one is a failure (root)
 		CRUCIBLE_TEST_NOSKIP=1 CRUCIBLE_TEST_LACKS="$$lacks" $(GO) test -p 1 -count=1 -timeout 15m ./...
 
 .PHONY: test-nobody
-test-nobody: build ## the tests as a user without rights, from a root shell
-	CRUCIBLE_BINARY="$(CURDIR)/crucible" $(GO) test -count=1 -exec "$(CURDIR)/.ci/as-nobody" ./...
+test-nobody: build ## the tests that boot no machine, as a user without rights, from a root shell
+	CRUCIBLE_BINARY="$(CURDIR)/crucible" $(GO) test -short -count=1 -exec "$(CURDIR)/.ci/as-nobody" ./...
 
 .PHONY: check
 check: ## gofmt, vet, staticcheck, and that go.mod and the generated code are up to date

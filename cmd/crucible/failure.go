@@ -86,7 +86,7 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 	}
 	if saysUntested(c) {
 		f.Code = crucibleFailed
-		if f.Hint == "" {
+		if f.Hint == "" && ctx.Err() == nil {
 			f.Hint = "see `" + c.CommandPath() + " --help`"
 		}
 	}

@@ -38,6 +38,7 @@ not live as long as it.`,
 	c.Flags().SetInterspersed(false)
 	t.add(c)
 	m.add(c)
+	a.jsonFlagFor(c, "print errors of crucible as JSON")
 	m.withFlag(c)
 	c.Flags().StringVar(&keep, "results", "", "directory for the kernel's log and what the program left in /results")
 	return c

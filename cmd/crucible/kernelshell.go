@@ -36,6 +36,7 @@ Exit status: 0, or 125 if there was no prompt.`,
 	}
 	t.add(c)
 	m.add(c)
+	a.jsonFlagFor(c, "print errors of crucible as JSON")
 	m.withFlag(c)
 	c.Flags().StringVar(&keep, "results", "", "directory for what is left in /results")
 	c.Flags().BoolVar(&gdb, "gdb", false, "wait for a debugger on TCP port 1234 of this host")

@@ -42,9 +42,13 @@ func runScript(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// "nobody" in the first line: it needs no rights.
-	if first, _, _ := strings.Cut(string(text), "\n"); !strings.Contains(first, "nobody") {
+	// In the first line: "nobody", it needs no rights; "machine", it boots some.
+	first, _, _ := strings.Cut(string(text), "\n")
+	if !strings.Contains(first, "nobody") {
 		testenv.Root(t)
+	}
+	if strings.Contains(first, "machine") && testing.Short() {
+		testenv.Skip(t, "boots machines")
 	}
 	root := testenv.StateRoot(t)
 	if err := os.Chmod(root, 0o711); err != nil { // for a user namespace's root

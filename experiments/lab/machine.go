@@ -57,19 +57,19 @@ type Machine struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 
-	dir     string // the machine's files
-	digest  string
-	cmd     *exec.Cmd
-	stderr  bytes.Buffer
-	watch   *watch
-	done    chan error // what QEMU's end was
-	said    error      // what reading its messages ended with
-	heard   chan struct{}
-	ready   *Ready
-	end     *End
-	fault   string
-	during  string
-	handled error
+	dir    string   // the machine's files
+	held   *os.File // that directory, locked
+	digest string
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	watch  *watch
+	done   chan error // what QEMU's end was
+	said   error      // what reading its messages ended with
+	heard  chan struct{}
+	ready  *Ready
+	end    *End
+	fault  string
+	during string
 }
 
 // Run starts the machine and waits for its end. Where KVM ends a machine before
@@ -96,13 +96,13 @@ func (m *Machine) run(ctx context.Context) error {
 // Start writes the initramfs and starts QEMU. Cancelling the context ends it;
 // so does the end of this process, whatever its cause.
 func (m *Machine) Start(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "crucible-lab.")
+	held, err := makeWorkDir()
 	if err != nil {
 		return &Fault{Op: "start a machine", Err: err}
 	}
-	m.dir = dir
+	m.dir, m.held = held.Name(), held
 	if err := m.start(ctx); err != nil {
-		os.RemoveAll(dir)
+		m.removeWorkDir()
 		return err
 	}
 	return nil
@@ -160,6 +160,11 @@ func (m *Machine) hold(ctx context.Context, messages io.Reader, started chan<- e
 	m.done <- errors.Join(err, ctx.Err())
 }
 
+func (m *Machine) removeWorkDir() {
+	os.RemoveAll(m.dir)
+	m.held.Close()
+}
+
 func (m *Machine) limits() (boot, silence time.Duration) {
 	boot, silence = 60*time.Second, 20*time.Second
 	if m.Count != nil {
@@ -215,7 +220,7 @@ func (m *Machine) Status() int {
 // *Fault, what Handle returned, or that of the context.
 func (m *Machine) Wait() error {
 	err := <-m.done
-	defer os.RemoveAll(m.dir)
+	defer m.removeWorkDir()
 	console, _ := os.ReadFile(filepath.Join(m.dir, consoleName))
 	kept := m.keepConsole(console)
 	if err := m.verdict(err, console, kept); err != nil {

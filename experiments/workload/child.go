@@ -9,6 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Two that package syscall uses around its fork; see container/fork.
+//
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
 // fork makes a child that is a copy of the calling thread, as fork(2) does,
 // and runs f in it; the child ends when f returns, with the status 0. It costs
 // a tenth of a Go program.
@@ -25,7 +33,12 @@ func clone(flags uintptr, f func()) (pid int, err error) {
 	defer runtime.UnlockOSThread()
 	all, old := fullSet(), sigset{}
 	sigprocmask(unix.SIG_SETMASK, &all, &old)
+	// In a copy of a goroutine that was just asked to make room for another one
+	// the next call of a function would do so, and nobody would ever call it
+	// back. afterFork takes such a request back.
+	beforeFork()
 	r, _, errno := unix.RawSyscall6(unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	afterFork()
 	if errno == 0 && r == 0 {
 		f()
 		exit(0)

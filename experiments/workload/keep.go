@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"crucible/images"
 )
@@ -46,7 +47,7 @@ func (s *stage) removeImages(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, n := range numbers {
+	for _, n := range slices.Backward(numbers) { // one may build on those before
 		errs = append(errs, store.Remove(ctx, images.Ref{Name: s.name, Number: n}.String()))
 	}
 	return errors.Join(errs...)

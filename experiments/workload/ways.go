@@ -14,8 +14,7 @@ import (
 )
 
 // wayCases ask about the ways to checkpoint and to restore, rather than about
-// what is in the container. An incremental checkpoint, over the image before,
-// belongs here, with the need "criu/mem_dirty_track".
+// what is in the container.
 func wayCases() []Case {
 	return []Case{
 		{Name: "leave-running", Question: "Does a container that is left running go on, and does its image restore all the same?", program: state, plot: leaveRunning},
@@ -23,6 +22,8 @@ func wayCases() []Case {
 		{Name: "clones", Question: "Do three containers come from one image, each whole?", program: state, plot: clones},
 		{Name: "lazy-pages", Question: "Does a container that runs before its memory is loaded get all of it?",
 			Needs: []string{"memory/userfaultfd", "criu/uffd-noncoop"}, program: lazyMemory, plot: lazily},
+		{Name: "incremental", Question: "Does an image that holds only the memory changed since the one before come back whole?",
+			Needs: []string{"memory/soft-dirty", "criu/mem_dirty_track"}, program: changingMemory, plot: incremental},
 	}
 }
 
