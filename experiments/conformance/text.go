@@ -30,6 +30,9 @@ func (a *Answer) Summary() string {
 		name += " (" + a.Release + ")"
 	}
 	text := fmt.Sprintf("%s, CRIU %s, cgroup %s: %d pass, %d fail, %d skip", name, a.CRIU, a.Cgroup, pass, fail, skip)
+	if a.Unnamed != "" {
+		text += "; the functions have no names: " + a.Unnamed
+	}
 	if a.Fault != "" {
 		text += "; not tested"
 		if pass+fail+skip > 0 {

@@ -24,6 +24,15 @@
 //	m := lab.Machine{Kernel: k, CRIU: files, Cgroup: "v2", Job: lab.Job{Cases: names}}
 //	err := m.Run(ctx, func(msg lab.Message) { ... })
 //
+// # Counts
+//
+// A Machine with a Count has its guest execute the same instructions in each
+// run. What is executed between two marks is a section: a program of the guest
+// marks its beginning and its end by an instruction that does nothing (Between),
+// and a plug-in of QEMU's, a C file that is compiled when it is first needed
+// (BuildPlugin), counts what lies between, the kernel's code block by block.
+// Symbols say which functions these are.
+//
 // The package does not fetch kernels (lab/archive does), and knows no more of
 // their files than lab/kernel tells it.
 package lab
