@@ -73,6 +73,8 @@ func otherProbe(t *testing.T, found *criu.CRIU, feature string) func() (bool, er
 			text, err := os.ReadFile("/proc/cpuinfo")
 			return bytes.Count(text, []byte("processor\t")) > 1, err
 		}
+	case "memory/soft-dirty", "criu/mem_dirty_track":
+		return testenv.KernelOption("CONFIG_MEM_SOFT_DIRTY")
 	case "memory/userfaultfd":
 		return testenv.KernelOption("CONFIG_USERFAULTFD")
 	case "diagnosis of these sockets":
