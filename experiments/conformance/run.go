@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -209,6 +210,8 @@ type part struct {
 	ready      *lab.Ready
 	outcomes   []Outcome
 	complaints []string
+	late       []string // cases that ran out of time, to be asked once more
+	again      bool     // that is being done
 	began      time.Time
 	took       time.Duration
 	fault      error
@@ -244,7 +247,7 @@ func (s *session) take(ctx context.Context) error {
 func (s *session) give() { <-s.slots }
 
 func (p *part) machines(ctx context.Context) error {
-	for attempt := 1; len(p.todo) > 0; attempt++ {
+	for attempt := 1; p.more(); attempt++ {
 		before := len(p.todo)
 		err := p.machine(ctx, attempt)
 		var kernel *lab.KernelError
@@ -328,6 +331,10 @@ func (p *part) finish(o Outcome) error {
 		return &lab.Fault{Op: "read the guest's result", Err: fmt.Errorf("%q is not due", o.Case)}
 	}
 	p.todo = p.todo[1:]
+	if p.Count == nil && !p.again && o.late() {
+		p.late, p.complaints = append(p.late, o.Case), nil
+		return nil
+	}
 	if o.Kernel = append(p.complaints, o.Kernel...); len(o.Kernel) > 0 && o.Verdict != workload.Fail {
 		o.Verdict, o.Step = workload.Fail, "kernel"
 		o.Reason = "the kernel complained: " + o.Kernel[0]
@@ -338,6 +345,23 @@ func (p *part) finish(o Outcome) error {
 		p.tell(Event{Target: p.target, Outcome: &o})
 	}
 	return nil
+}
+
+// more tells whether there is a case to be asked, or to be asked once more: a
+// host with too much to do makes any case late, a kernel that hangs does so
+// again.
+func (p *part) more() bool {
+	if len(p.todo) == 0 && len(p.late) > 0 {
+		p.todo, p.late, p.again = p.late, nil, true
+	}
+	return len(p.todo) > 0
+}
+
+// late: the case did not fail, it ran out of time, or the guest was not heard of
+// for too long.
+func (o *Outcome) late() bool {
+	return o.Verdict == workload.Fail &&
+		(strings.HasPrefix(o.Reason, "not done after ") || o.Step == "kernel" && strings.Contains(o.Reason, "fell silent"))
 }
 
 // died makes the outcome of the case during which the kernel did, or of the last
