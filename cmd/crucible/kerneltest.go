@@ -195,6 +195,9 @@ func (a *app) kernelTest(ctx context.Context, t *targetFlags, m *machineFlags, f
 	if err != nil {
 		return err
 	}
+	if _, _, skip := report.Answers[0].Count(); streamed && skip > 0 && len(targets[0].Kernel.Modules) == 0 {
+		fmt.Fprintln(a.stderr, "no modules were found with the kernel; where they are not built in, name the directory of its build, or a vmlinuz-RELEASE beside its lib/modules/RELEASE")
+	}
 	return a.tell(report, ktap, o.Keep)
 }
 

@@ -29,7 +29,7 @@ func networkProbes() []probe {
 		{group, "other sockets' diagnosis", false, askRareDiag,
 			"sockets of these kinds cannot be checkpointed", "load the modules: modprobe -a raw_diag af_packet_diag netlink_diag"},
 		{group, "nftables", false, inside(tryNftables, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EINVAL, unix.ENOENT),
-			"no published ports; CRIU's network lock needs iptables", "load the module: modprobe nf_tables"},
+			"no published ports; a CRIU that was built with it does not start", "load the module: modprobe nf_tables"},
 	}
 }
 

@@ -18,15 +18,15 @@ func bridgeCases() []Case {
 	return []Case{
 		{Name: "bridge-address", Question: "Does a container on a bridge get its address, its link's address and its routes back?", Needs: needs,
 			define: onBridge, program: bridgeAddress},
-		{Name: "tcp-bridge", Question: "Does a TCP connection to a peer outside go on after the restore?", Needs: append(needs, "network/tcp repair"),
+		{Name: "tcp-bridge", Question: "Does a TCP connection to a peer outside go on after the restore?", Needs: append(needs, "network/tcp repair", "sockets/tcp"),
 			define: onBridge, program: echoServer, meet: connectOutside, plot: talkMeanwhile},
-		{Name: "tcp-full-window", Question: "Does a TCP connection survive whose peer takes no more, with what could not be sent yet?", Needs: append(needs, "network/tcp repair"),
+		{Name: "tcp-full-window", Question: "Does a TCP connection survive whose peer takes no more, with what could not be sent yet?", Needs: append(needs, "network/tcp repair", "sockets/tcp"),
 			define: onBridge, program: fullWindow, meet: connectOutside, plot: readAfterwards},
-		{Name: "tcp-close-wait", Question: "Does a TCP connection whose peer has closed its side still carry an answer?", Needs: append(needs, "network/tcp repair", "criu/tcp_half_closed"),
+		{Name: "tcp-close-wait", Question: "Does a TCP connection whose peer has closed its side still carry an answer?", Needs: append(needs, "network/tcp repair", "sockets/tcp", "criu/tcp_half_closed"),
 			define: onBridge, program: closeWait, meet: closeOutside, plot: hearTheEnd},
-		{Name: "tcp-fin-wait", Question: "Does a TCP connection whose container has closed its side still receive?", Needs: append(needs, "network/tcp repair", "criu/tcp_half_closed"),
+		{Name: "tcp-fin-wait", Question: "Does a TCP connection whose container has closed its side still receive?", Needs: append(needs, "network/tcp repair", "sockets/tcp", "criu/tcp_half_closed"),
 			define: onBridge, program: finWait, meet: connectOutside, plot: sendAfterTheEnd},
-		{Name: "parked-packets", Question: "Do datagrams arrive that a peer sends while there is no container?", Needs: append(needs, "network/packet sockets"),
+		{Name: "parked-packets", Question: "Do datagrams arrive that a peer sends while there is no container?", Needs: append(needs, "network/packet sockets", "sockets/udp"),
 			define: onBridge, program: datagramServer, meet: greetOutside, plot: sendMeanwhile},
 	}
 }

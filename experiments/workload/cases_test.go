@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"crucible/container/host"
 	"crucible/container/name"
 )
 
@@ -39,6 +40,27 @@ func TestCasesAreTold(t *testing.T) {
 	}
 	if len(seen) < 50 {
 		t.Errorf("there are %d cases", len(seen))
+	}
+}
+
+// A need that nobody answers to would never be lacked.
+func TestNeeds(t *testing.T) {
+	known := map[string]bool{"freezer/v1": true, "freezer/v2": true, "machine/two processors": true, "machine/huge page": true}
+	for _, row := range host.Probe(t.Context(), host.Options{}) {
+		known[row.Group+"/"+row.Name] = true
+	}
+	for _, kind := range diagnosed() {
+		known["sockets/"+kind.name] = true
+	}
+	for _, c := range controllers() {
+		known["controller/"+c] = true
+	}
+	for _, c := range append(Cases(), Case{Name: "each", Needs: always()}) {
+		for _, need := range c.Needs {
+			if !known[need] && !strings.HasPrefix(need, "criu/") {
+				t.Errorf("%s needs %q, which Probe does not know", c.Name, need)
+			}
+		}
 	}
 }
 

@@ -2,11 +2,13 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"crucible/checkpoint/criu"
@@ -21,6 +23,7 @@ import (
 //
 //	freezer/v1, freezer/v2       which of them the engine freezes by
 //	controller/memory, ...       a cgroup controller
+//	sockets/unix, sockets/tcp, ...  CRIU finds sockets of the kind
 //	machine/two processors
 //	machine/huge page            one that is free, of the default size
 type Features struct {
@@ -29,10 +32,24 @@ type Features struct {
 	Lacks map[string]string `json:"lacks"`
 }
 
-// lack is the first need that is not met. That the kernel was built for
-// checkpoint and restore is one of every case.
+// always are the needs of every case: what the engine makes any container of,
+// and what CRIU does not start without. Without a name for them a kernel whose
+// modules were not found would fail each case.
+func always() []string {
+	return []string{
+		"kernel/checkpoint/restore", "kernel/kcmp", "kernel/map_files", "memory/pagemap",
+		"namespaces/pid", "namespaces/mnt", "namespaces/uts", "namespaces/ipc", "namespaces/net",
+		"filesystems/overlay", "filesystems/pseudo filesystems", nftables,
+	}
+}
+
+// nftables is a need of a CRIU that was built with it: it makes a table when it
+// starts (criu/kerndat.c: kerndat_has_nftables_concat).
+const nftables = "network/nftables"
+
+// lack is the first need that is not met.
 func (f *Features) lack(needs []string) *LackError {
-	for _, need := range append([]string{"kernel/checkpoint/restore"}, needs...) {
+	for _, need := range append(always(), needs...) {
 		if why, lacks := f.Lacks[need]; lacks {
 			return &LackError{need, why}
 		}
@@ -50,8 +67,12 @@ func Probe(ctx context.Context, found *criu.CRIU, cases []Case) (*Features, erro
 			f.Lacks[row.Group+"/"+row.Name] = row.Detail
 		}
 	}
+	if _, lacks := f.Lacks[nftables]; lacks && found.Check(ctx) == nil {
+		delete(f.Lacks, nftables)
+	}
 	f.askCgroups()
 	f.askMachine()
+	f.askSockets()
 	for _, c := range cases {
 		for _, need := range c.Needs {
 			name, ok := strings.CutPrefix(need, "criu/")
@@ -88,12 +109,14 @@ func (f *Features) askCgroups() {
 	}
 	other := 3 - version
 	f.Lacks[fmt.Sprintf("freezer/v%d", other)] = fmt.Sprintf("containers are frozen by cgroup v%d here", version)
-	for _, c := range []string{"memory", "pids", "cpu"} {
+	for _, c := range controllers() {
 		if !slices.Contains(has, c) {
 			f.Lacks["controller/"+c] = "no cgroup hierarchy has it"
 		}
 	}
 }
+
+func controllers() []string { return []string{"memory", "pids", "cpu"} }
 
 func (f *Features) askMachine() {
 	if n := runtime.NumCPU(); n < 2 {
@@ -105,4 +128,39 @@ func (f *Features) askMachine() {
 		return
 	}
 	_ = unix.Munmap(page)
+}
+
+// A diagnosis is a kind of socket that sock_diag(7), by which CRIU looks for
+// sockets, may know: each is a module of its own.
+type diagnosis struct {
+	name             string
+	family, protocol byte
+	size             int // of the request
+}
+
+func diagnosed() []diagnosis {
+	return []diagnosis{
+		{"unix", unix.AF_UNIX, 0, 24},
+		{"tcp", unix.AF_INET, unix.IPPROTO_TCP, 56},
+		{"tcp6", unix.AF_INET6, unix.IPPROTO_TCP, 56},
+		{"udp", unix.AF_INET, unix.IPPROTO_UDP, 56},
+		{"packet", unix.AF_PACKET, 0, 20},
+		{"netlink", unix.AF_NETLINK, 0, 20},
+	}
+}
+
+func (f *Features) askSockets() {
+	for _, kind := range diagnosed() {
+		const byFamily = 20 // SOCK_DIAG_BY_FAMILY
+		request := nl.NewNetlinkRequest(byFamily, unix.NLM_F_DUMP)
+		body := make([]byte, kind.size)
+		body[0], body[1] = kind.family, kind.protocol
+		request.AddRawData(body)
+		_, err := request.Execute(unix.NETLINK_SOCK_DIAG, 0)
+		// Without a module for the family, or for the protocol (net/core/sock_diag.c,
+		// net/ipv4/inet_diag.c).
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
+			f.Lacks["sockets/"+kind.name] = "sock_diag: " + err.Error()
+		}
+	}
 }

@@ -10,45 +10,13 @@ import (
 
 func rawCases() []Case {
 	return []Case{
-		{Name: "netlink", Question: "Does a netlink socket keep its number and groups, and still answer?", program: netlink},
-		{Name: "packet-socket", Question: "Does a packet socket still see the frames of its link?", program: packetSocket},
-		{Name: "raw-socket", Question: "Does a raw socket still send and receive its protocol?", program: rawSocket},
+		{Name: "netlink", Question: "Does a netlink socket keep its number and groups, and still answer?", Needs: []string{"sockets/netlink"}, program: netlink},
+		{Name: "packet-socket", Question: "Does a packet socket still see the frames of its link?", Needs: []string{"sockets/packet", "sockets/udp"}, program: packetSocket},
+		{Name: "raw-socket", Question: "Does a raw socket still send and receive its protocol?", Needs: []string{"criu/net_diag_raw"}, program: rawSocket},
 	}
-}
-
-// diagnosed asks whether sock_diag(7), by which CRIU looks for sockets, knows a
-// family: that is a module of its own. The size is that of the family's request.
-func diagnosed(family, protocol byte, size int) error {
-	const byFamily = 20 // SOCK_DIAG_BY_FAMILY
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return lacks("socket diagnosis", err, unix.EPROTONOSUPPORT)
-	}
-	defer unix.Close(fd)
-	ask := make([]byte, unix.SizeofNlMsghdr+size)
-	binary.NativeEndian.PutUint32(ask, uint32(len(ask)))
-	binary.NativeEndian.PutUint16(ask[4:], byFamily)
-	binary.NativeEndian.PutUint16(ask[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	ask[unix.SizeofNlMsghdr], ask[unix.SizeofNlMsghdr+1] = family, protocol
-	b := make([]byte, 8192)
-	if err := first(unix.Sendto(fd, ask, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}), readable(fd)); err != nil {
-		return err
-	}
-	n, err := unix.Read(fd, b)
-	if err != nil {
-		return err
-	}
-	if n >= unix.SizeofNlMsghdr+4 && binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR {
-		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])))
-		return lacks("diagnosis of these sockets", errno, unix.ENOENT, unix.EINVAL)
-	}
-	return nil
 }
 
 func netlink() (func() error, error) {
-	if err := diagnosed(unix.AF_NETLINK, 0, 20); err != nil {
-		return nil, err
-	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, lacks("netlink", err, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT)
@@ -88,9 +56,6 @@ func netlink() (func() error, error) {
 func bigEndian(n uint16) uint16 { return n<<8 | n>>8 }
 
 func packetSocket() (func() error, error) {
-	if err := diagnosed(unix.AF_PACKET, 0, 20); err != nil {
-		return nil, err
-	}
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
 		return nil, err
@@ -124,9 +89,6 @@ func packetSocket() (func() error, error) {
 }
 
 func rawSocket() (func() error, error) {
-	if err := diagnosed(unix.AF_INET, unix.IPPROTO_RAW, 56); err != nil {
-		return nil, err
-	}
 	const protocol = 253 // for experiments (RFC 3692)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {

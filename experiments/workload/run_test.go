@@ -77,11 +77,6 @@ func otherProbe(t *testing.T, found *criu.CRIU, feature string) func() (bool, er
 		return testenv.KernelOption("CONFIG_MEM_SOFT_DIRTY")
 	case "memory/userfaultfd":
 		return testenv.KernelOption("CONFIG_USERFAULTFD")
-	case "diagnosis of these sockets":
-		return func() (bool, error) {
-			row, err := found.Feature(t.Context(), "net_diag_raw")
-			return row.State == criu.Have, err
-		}
 	}
 	return func() (bool, error) { return false, fmt.Errorf("nobody else knows of %s", feature) }
 }

@@ -8,12 +8,13 @@ import (
 )
 
 func unixCases() []Case {
+	needs := []string{"sockets/unix"}
 	return []Case{
-		{Name: "unix-stream", Question: "Does a unix stream pair keep what is queued, both ways?", program: unixStream},
-		{Name: "unix-listen", Question: "Does a listening unix socket still accept, by its path and by an abstract name?", program: unixListen},
-		{Name: "unix-dgram", Question: "Do queued unix datagrams keep their bounds and their sender?", program: unixDatagrams},
-		{Name: "unix-seqpacket", Question: "Do queued unix packets keep their bounds?", program: unixPackets},
-		{Name: "scm-rights", Question: "Does a descriptor survive that is under way in a unix socket?", program: descriptorInFlight},
+		{Name: "unix-stream", Question: "Does a unix stream pair keep what is queued, both ways?", Needs: needs, program: unixStream},
+		{Name: "unix-listen", Question: "Does a listening unix socket still accept, by its path and by an abstract name?", Needs: needs, program: unixListen},
+		{Name: "unix-dgram", Question: "Do queued unix datagrams keep their bounds and their sender?", Needs: needs, program: unixDatagrams},
+		{Name: "unix-seqpacket", Question: "Do queued unix packets keep their bounds?", Needs: needs, program: unixPackets},
+		{Name: "scm-rights", Question: "Does a descriptor survive that is under way in a unix socket?", Needs: needs, program: descriptorInFlight},
 	}
 }
 
