@@ -16,6 +16,10 @@ import (
 // after begin for what it is about. What it leaves in Results goes to the host.
 type Worker func(args json.RawMessage, g *Guest) error
 
+// programPath is crucible in the guest. It is not in /: there an executable cannot
+// be sealed by an overlay, and would be copied at each start of a container.
+const programPath = "/usr/bin/crucible"
+
 // jobName is the name under which crucible is started for the job.
 const jobName = "crucible-lab-job"
 
@@ -68,7 +72,7 @@ func readPlan() (*plan, error) {
 // supervise starts the job's process and reaps until it has ended. The job is
 // not done here, because who reaps every child cannot wait for one.
 func (p *plan) supervise() error {
-	job := exec.Command("/init")
+	job := exec.Command(programPath)
 	job.Args = []string{jobName}
 	job.Env = p.environment()
 	job.Dir = "/root"
@@ -110,7 +114,7 @@ func describe(status unix.WaitStatus) string {
 func (p *plan) environment() []string {
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "TERM=linux",
-		"CRUCIBLE_BINARY=/usr/bin/crucible", // for tests of crucible, see testenv.Binary
+		"CRUCIBLE_BINARY=" + programPath, // for tests of crucible, see testenv.Binary
 	}
 	if p.Criu != "" {
 		env = append(env, "CRUCIBLE_CRIU="+p.Criu)
