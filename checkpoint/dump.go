@@ -302,6 +302,9 @@ func (d *dump) criu(ctx context.Context, p *criu.Process) error {
 	d.o.Progress("dump")
 	end := d.line.Begin("CRIU's own preparation", false)
 	version, err := p.Version(ctx)
+	if err == nil {
+		err = version.Suffices()
+	}
 	if err != nil {
 		return err
 	}

@@ -130,6 +130,9 @@ func (d *dump) tracking() *imagepb.Tracking {
 func (d *dump) preDump(ctx context.Context, p *criu.Process) error {
 	d.o.Progress("pre-dump")
 	version, err := p.Version(ctx)
+	if err == nil {
+		err = version.Suffices()
+	}
 	if err != nil {
 		return err
 	}

@@ -313,13 +313,21 @@ func (j *job) limitRoom() error {
 	return j.group.RestoreValues(j.limits)
 }
 
-// blame tells a CRIU that cannot restore this from one that cannot do anything.
+// blame tells a CRIU that cannot restore this from one that cannot do anything,
+// or is too old for us.
 func (j *job) blame(ctx context.Context, err error) error {
 	var failed *criu.Error
-	if errors.As(err, &failed) && failed.Killed && ctx.Err() == nil {
+	if errors.As(err, &failed) && ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		if _, broken := (&criu.CRIU{Path: j.a.CRIU}).Version(ctx); broken != nil {
+		version, broken := (&criu.CRIU{Path: j.a.CRIU}).Version(ctx)
+		switch {
+		case broken == nil:
+			broken = version.Suffices()
+		case !failed.Killed:
+			broken = nil
+		}
+		if broken != nil {
 			return broken
 		}
 	}

@@ -228,3 +228,13 @@ esac
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+func TestSuffices(t *testing.T) {
+	for v, want := range map[Version]bool{{3, 17, 1}: false, {3, 18, 0}: false, {3, 19, 0}: true, {4, 0, 0}: true} {
+		err := v.Suffices()
+		var old *TooOld
+		if (err == nil) != want || err != nil && (!errors.As(err, &old) || old.Hint() == "" || !strings.Contains(err.Error(), v.String())) {
+			t.Errorf("%s: %v", v, err)
+		}
+	}
+}

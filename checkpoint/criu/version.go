@@ -56,3 +56,27 @@ func (v Version) Less(w Version) bool {
 	}
 	return v.Sub < w.Sub
 }
+
+// oldest is the first release that leaves it to its caller to hold packets back
+// (--network-lock skip, CRIU's pull request 2197).
+func oldest() Version { return Version{Major: 3, Minor: 19} }
+
+// Suffices returns a TooOld for a release that crucible cannot use.
+func (v Version) Suffices() error {
+	if v.Less(oldest()) {
+		return &TooOld{v}
+	}
+	return nil
+}
+
+// TooOld is a CRIU that crucible cannot use.
+type TooOld struct{ Version Version }
+
+func (e *TooOld) Error() string {
+	return fmt.Sprintf("CRIU %s is too old: it has no way to leave the network to its caller; %s and newer have", e.Version, oldest())
+}
+
+// Hint says what to do about it.
+func (e *TooOld) Hint() string {
+	return "run scripts/setup, which builds a newer CRIU into a private prefix, or name one with --criu or $" + Env
+}

@@ -39,13 +39,16 @@ func always() []string {
 	return []string{
 		"kernel/checkpoint/restore", "kernel/kcmp", "kernel/map_files", "memory/pagemap",
 		"namespaces/pid", "namespaces/mnt", "namespaces/uts", "namespaces/ipc", "namespaces/net",
-		"filesystems/overlay", "filesystems/pseudo filesystems", nftables,
+		"filesystems/overlay", "filesystems/pseudo filesystems", nftables, newCRIU,
 	}
 }
 
 // nftables is a need of a CRIU that was built with it: it makes a table when it
 // starts (criu/kerndat.c: kerndat_has_nftables_concat).
 const nftables = "network/nftables"
+
+// newCRIU is a CRIU that the engine can use.
+const newCRIU = "criu/version"
 
 // lack is the first need that is not met.
 func (f *Features) lack(needs []string) *LackError {
@@ -69,6 +72,13 @@ func Probe(ctx context.Context, found *criu.CRIU, cases []Case) (*Features, erro
 	}
 	if _, lacks := f.Lacks[nftables]; lacks && found.Check(ctx) == nil {
 		delete(f.Lacks, nftables)
+	}
+	version, err := found.Version(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := version.Suffices(); err != nil {
+		f.Lacks[newCRIU] = err.Error()
 	}
 	f.askCgroups()
 	f.askMachine()
