@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"regexp"
 	"strings"
 
 	"crucible/experiments/workload"
@@ -72,25 +73,36 @@ func (r *Report) columns(out io.Writer, width int) {
 	fmt.Fprintln(out)
 }
 
-// reasons writes each reason once, with the columns that it holds for.
+// reasons writes each reason once, with the cases and the columns that it holds
+// for.
 func (r *Report) reasons(out io.Writer) {
+	pids := regexp.MustCompile(`\bpid \d+: `)
+	var order []string
+	cases := map[string][]string{}
 	for _, name := range r.Cases {
-		var order []string
-		where := map[string][]string{}
+		var texts []string
+		columns := map[string][]string{}
 		for i := range r.Answers {
 			o := r.Answers[i].Find(name)
 			if o == nil || o.Verdict == workload.Pass {
 				continue
 			}
-			text := string(o.Verdict) + ": " + o.Reason
-			if where[text] == nil {
-				order = append(order, text)
+			text := string(o.Verdict) + ": " + pids.ReplaceAllString(o.Reason, "")
+			if columns[text] == nil {
+				texts = append(texts, text)
 			}
-			where[text] = append(where[text], fmt.Sprint(i+1))
+			columns[text] = append(columns[text], fmt.Sprint(i+1))
 		}
-		for _, text := range order {
-			fmt.Fprintf(out, "%s [%s] %s\n", name, strings.Join(where[text], ","), text)
+		for _, text := range texts {
+			line := fmt.Sprintf(" [%s] %s", strings.Join(columns[text], ","), text)
+			if cases[line] == nil {
+				order = append(order, line)
+			}
+			cases[line] = append(cases[line], name)
 		}
+	}
+	for _, line := range order {
+		fmt.Fprintf(out, "%s%s\n", strings.Join(cases[line], ", "), line)
 	}
 }
 

@@ -68,6 +68,8 @@ type Result struct {
 	Checkpoint time.Duration `json:"checkpoint"` // of all checkpoints of the case together
 	Restore    time.Duration `json:"restore"`    // of all restores
 	Frozen     time.Duration `json:"frozen"`     // of all checkpoints
+
+	container string // its name
 }
 
 // Options say where and with what a case runs. Root and CRIU are required.

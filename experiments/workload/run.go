@@ -53,6 +53,7 @@ func run(ctx context.Context, c Case, o Options, r *Result) error {
 	}
 	s := &stage{c: c, o: o, r: r}
 	s.name = cmp.Or(o.prefix, fmt.Sprintf("wl%d", os.Getpid())) + "-" + c.Name
+	r.container = s.name
 	// What hangs comes to an end with the processes that it waits for.
 	stop := context.AfterFunc(ctx, s.kill)
 	err := s.play(ctx)
@@ -86,7 +87,12 @@ func (r *Result) judge(c Case, err error) {
 		r.Verdict, r.Reason = Skip, "known: "+c.Known.Why
 		return
 	}
-	r.Verdict, r.Reason, r.Hint = Fail, oneLine(err), hint(err)
+	// What was being done to which container is told by step and case.
+	text := oneLine(err)
+	if verb, reason, found := strings.Cut(text, " container "+r.container+": "); found && !strings.Contains(verb, " ") {
+		text = reason
+	}
+	r.Verdict, r.Reason, r.Hint = Fail, text, hint(err)
 }
 
 // hint is the first one in the tree of an error.
