@@ -403,8 +403,9 @@ func testGo(t *testing.T, e *env) {
 // a container sees the host's files.
 func buildGo(t testing.TB) string {
 	t.Helper()
+	goTool := program(t, "go")
 	dir := t.TempDir()
-	c := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, "goserver"), "./testdata/goserver")
+	c := exec.CommandContext(t.Context(), goTool, "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, "goserver"), "./testdata/goserver")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("build testdata/goserver: %v\n%s", err, out)

@@ -113,6 +113,8 @@ func restoreCauses() []known {
 			Remedy: "the process number is taken: restore into a pid namespace of its own, or end who has it"},
 		{Kind: "pid-in-use", Pattern: "Pid {pid} do not match expected {expected}",
 			Remedy: "the process number is taken: restore into a pid namespace of its own, or end who has it"},
+		{Kind: "no-memory", Pattern: "Unable to map ANON_VMA: Cannot allocate memory",
+			Remedy: "the kernel refuses what the program has reserved, which may be more than there is: sysctl vm.overcommit_memory=1, or more memory"},
 		{Kind: "pid-namespace", Pattern: "This process tree can only be restored", Remedy: "restore into a pid namespace of its own"},
 		{Kind: "session-in-use", Pattern: "Current sid {sid} intersects with", Remedy: "restore from another session, or into a pid namespace of its own"},
 		{Kind: "session-in-use", Pattern: "Current gid {gid} intersects with pgid", Remedy: "restore from another process group, or into a pid namespace of its own"},

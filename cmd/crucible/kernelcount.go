@@ -20,13 +20,13 @@ func (f *countFlag) add(c *cobra.Command) {
 }
 
 // countHelp is what the long help of a command with the flag says of it.
-const countHelp = `With --count the machines are emulated so that they execute the same instructions
-each time, on any host and under any load, and these are counted: of the kernel,
-by function, and of programs. Each case has a machine of its own, which runs it
-once to warm up and then some rounds; what is shown is their mean, with its
+const countHelp = `With --count the machines are emulated so that they execute the same
+instructions each time, on any host and under any load, and these are counted: of
+the kernel, by function, and of programs. Each case has a machine of its own, which
+runs it once to warm up and then some rounds; what is shown is their mean, with its
 standard error. That takes 20 s or so for a case. The counting is done by a plug-in
-for QEMU, which needs a C compiler once; without it virtual time is shown, where
-an instruction is a nanosecond but waiting counts, too.`
+for QEMU, which needs a C compiler once; without it virtual time is shown, where an
+instruction is a nanosecond but waiting counts, too.`
 
 // options has a run count, if the flag says so.
 func (f *countFlag) options(ctx context.Context, a *app, o *conformance.Options) error {

@@ -49,7 +49,7 @@ func tools() []string {
 	return []string{
 		"bash", "ls", "cat", "cp", "mv", "rm", "mkdir", "rmdir", "ln", "stat", "ps", "dmesg", "mount", "umount", "grep", "sed",
 		"less", "head", "tail", "find", "ip", "ss", "kill", "sleep", "tar", "sort", "wc", "id", "uname", "env", "lsns", "nsenter",
-		"unshare", "findmnt", "strace", "vi",
+		"unshare", "findmnt", "strace", "vi", "stty", "clear",
 	}
 }
 

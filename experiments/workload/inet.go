@@ -13,7 +13,7 @@ func inetCases() []Case {
 		{Name: "tcp-established", Question: "Does an established TCP connection keep what is queued, both ways?", Needs: []string{"network/tcp repair", "sockets/tcp"}, program: tcpEstablished(unix.AF_INET)},
 		{Name: "tcp6-established", Question: "Does one over IPv6?", Needs: []string{"network/tcp repair", "sockets/tcp6"}, program: tcpEstablished(unix.AF_INET6)},
 		{Name: "tcp-unsent", Question: "Does a TCP connection inside the container survive whose receiver takes no more?", Needs: []string{"network/tcp repair", "sockets/tcp"}, program: tcpUnsent,
-			Known: &Known{StepRestore, "CRIU sends what had not been sent yet before the other end is restored, and the packets of a loopback are not held back meanwhile"}},
+			Known: &Known{StepRestore, "CRIU writes what had not been sent yet to a socket whose other end is not restored yet, and meets a broken pipe; its own network lock changes nothing"}},
 		{Name: "tcp-options", Question: "Do the options of a TCP connection survive?", Needs: []string{"network/tcp repair", "sockets/tcp"}, program: tcpOptions},
 		{Name: "udp", Question: "Do UDP sockets, bound and connected, keep their addresses and still talk?", Needs: []string{"sockets/udp"}, program: udp},
 		{Name: "udp-queue", Question: "Do datagrams that were not read yet survive?", Needs: []string{"sockets/udp"}, program: udpQueue,
