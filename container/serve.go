@@ -43,7 +43,11 @@ func (m *Monitor) wait(status *unix.WaitStatus) error {
 		if err != nil || got == m.pid {
 			return err
 		}
-		if got == m.loader && *status != 0 {
+		if got != m.loader {
+			continue
+		}
+		m.loader = 0
+		if *status != 0 {
 			fmt.Fprintf(os.Stderr, "monitor: the loader of its memory failed (%s): the container is ended\n", describe(*status))
 			_ = unix.Kill(m.pid, unix.SIGKILL)
 		}
@@ -72,6 +76,7 @@ func (m *Monitor) finish(code int) error {
 	defer cancel()
 	var errs []error
 	m.leaveNetwork()
+	m.endLoader()
 	starved := false
 	if m.group != nil {
 		group, err := m.group.Again()
@@ -108,6 +113,19 @@ func (m *Monitor) finish(code int) error {
 	m.stdio.close()
 	m.sweep(ctx)
 	return errors.Join(errs...)
+}
+
+// endLoader ends what would bring a container memory that is no more, and holds
+// the image. CRIU's does not end on SIGTERM.
+func (m *Monitor) endLoader() {
+	if m.loader == 0 {
+		return
+	}
+	var status unix.WaitStatus
+	if unix.Kill(m.loader, unix.SIGKILL) == nil {
+		_, _ = retry(func() (int, error) { return unix.Wait4(m.loader, &status, 0, nil) })
+	}
+	m.loader = 0
 }
 
 // outOfMemory says whether the kernel has killed a task of the group because

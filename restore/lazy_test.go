@@ -36,27 +36,71 @@ answer({"count": lambda: [m.count(b"x")]})`, bytes))
 // testLoaderKilled: a container that has lost the loader of its memory does not
 // go on with wrong memory.
 func testLoaderKilled(t *testing.T, e *env) {
-	b := e.run(nil, python(t), "-c", ask(t)+`
-m = bytearray(b"x") * (256 << 20)
-answer({"hello": lambda: [os.getpid()]})`)
+	b := e.run(nil, python(t), "-c", ask(t)+hoard)
 	b.checkpoint()
+	left := b.stopLoader()
+	// Nor may its pages be removed.
+	if _, err := b.command(nil, "image", "rm", b.name+"@1"); err == nil {
+		t.Error("an image is removed that is being loaded")
+	}
+	for _, pid := range left {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	eventually(t, "the container ends", func() error {
+		// By our SIGKILL, or by what it met in its memory before that.
+		if l := b.list(); l.Status != "stopped" || l.ExitStatus == nil || *l.ExitStatus == 0 {
+			return fmt.Errorf("%+v", l)
+		}
+		return nil
+	})
+}
+
+// testLoaderEnds: a container that has ended has no loader any more, and leaves
+// its image to others.
+func testLoaderEnds(t *testing.T, e *env) {
+	b := e.run(nil, python(t), "-c", ask(t)+hoard)
+	b.checkpoint()
+	b.stopLoader()
+	b.do("kill", b.name)
+	b.do("wait", b.name)
+	if left := b.loaders(); len(left) > 0 {
+		t.Errorf("the loader is left: %v", left)
+	}
+	b.do("image", "rm", b.name+"@1")
+}
+
+// hoard is a program with memory that takes a while to load.
+const hoard = `
+m = bytearray(b"x") * (256 << 20)
+answer({"hello": lambda: [os.getpid()]})`
+
+func (b *box) loaders() (pids []int) {
+	for _, pid := range processesWith(b.t, "lazy-pages", filepath.Join(b.root, "logs", b.name)) {
+		n, _ := strconv.Atoi(pid)
+		pids = append(pids, n)
+	}
+	return pids
+}
+
+// stopLoader restores the container and stops its loader before that is done.
+func (b *box) stopLoader() []int {
+	b.t.Helper()
 	found, err := criu.Find("")
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	// The busier the machine, the longer we look, and the slower it loads.
-	slow := filepath.Join(t.TempDir(), "criu")
+	slow := filepath.Join(b.t.TempDir(), "criu")
 	script := "#!/bin/sh\ncase \"$*\" in *lazy-pages*) nice='nice -n 19';; esac\nexec $nice " + found.Path + ` "$@"` + "\n"
 	if err := os.WriteFile(slow, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	loader := func() []string { return processesWith(t, "lazy-pages", filepath.Join(b.root, "logs", b.name)) }
 	for end := time.Now().Add(patience); time.Now().Before(end); { // it may be done before we find it
 		// It is looked for meanwhile: to look takes as long as it may have to do.
-		restored, met := make(chan struct{}), make(chan []string, 1)
+		restored, met := make(chan struct{}), make(chan []int, 1)
 		go func() {
-			var pids []string
-			for over := false; len(pids) == 0 && !over; pids = loader() {
+			var pids []int
+			for over := false; len(pids) == 0 && !over; pids = b.loaders() {
 				select {
 				case <-restored:
 					over = true
@@ -68,32 +112,15 @@ answer({"hello": lambda: [os.getpid()]})`)
 		b.restore("--lazy", "--criu", slow)
 		close(restored)
 		for _, pid := range <-met {
-			n, _ := strconv.Atoi(pid)
-			_ = unix.Kill(n, unix.SIGSTOP)
+			_ = unix.Kill(pid, unix.SIGSTOP)
 		}
-		left := loader()
-		if len(left) == 0 {
-			b.do("stop", "--grace", "0s", b.name)
-			continue
+		if left := b.loaders(); len(left) > 0 {
+			return left
 		}
-		// Nor may its pages be removed.
-		if _, err := b.command(nil, "image", "rm", b.name+"@1"); err == nil {
-			t.Error("an image is removed that is being loaded")
-		}
-		for _, pid := range left {
-			n, _ := strconv.Atoi(pid)
-			_ = unix.Kill(n, unix.SIGKILL)
-		}
-		eventually(t, "the container ends", func() error {
-			// By our SIGKILL, or by what it met in its memory before that.
-			if l := b.list(); l.Status != "stopped" || l.ExitStatus == nil || *l.ExitStatus == 0 {
-				return fmt.Errorf("%+v", l)
-			}
-			return nil
-		})
-		return
+		b.do("stop", "--grace", "0s", b.name)
 	}
-	t.Error("the loader was never met")
+	b.t.Fatal("the loader was never met")
+	return nil
 }
 
 // testLazy: the container runs before its memory is there, all of it comes, and
