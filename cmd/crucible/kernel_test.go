@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"crucible/container/testenv"
 )
 
 // On a kernel that was built without it, checkpoint and restore say so and do
@@ -73,4 +77,44 @@ func withoutPrctlMM(t *testing.T, name string, args ...string) (stderr string, c
 		t.Fatal(err)
 	}
 	return said.String(), cmd.ProcessState.ExitCode()
+}
+
+// Without room for the results, or for the machine itself, nothing is said of
+// the kernel.
+func TestKernelDiskFull(t *testing.T) {
+	s := newStage(t)
+	if testing.Short() {
+		testenv.Skip(t, "boots machines")
+	}
+	for _, test := range []struct {
+		name, size string
+		place      func(dir string) (flag, env string)
+	}{
+		{"results", "4k", func(dir string) (string, string) { return "--results=" + dir, "" }},
+		{"machine", "1m", func(dir string) (string, string) { return "--results=" + t.TempDir(), "TMPDIR=" + dir }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mount("none", dir, "tmpfs", 0, "size="+test.size); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Unmount(dir, 0)
+			if err := os.WriteFile(filepath.Join(dir, "filler"), []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			flag, env := test.place(dir)
+			cmd := exec.Command(s.bin, "kernel", "test", "--kernel", "debian:6.12", "--case", "pipe", flag)
+			cmd.Env = append(os.Environ(), env)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			_ = cmd.Run()
+			said := stderr.String()
+			if code := cmd.ProcessState.ExitCode(); code != 125 || !strings.Contains(said, "no space left on device\nhint: make room") {
+				t.Errorf("exit code %d: %s", code, said)
+			}
+			if left, err := filepath.Glob(filepath.Join(dir, "crucible-lab.*")); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %q, %v", left, err)
+			}
+		})
+	}
 }

@@ -1,8 +1,11 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // KernelError says that the kernel under test is at fault: what happened, after
@@ -39,10 +42,15 @@ func (e *Fault) Unwrap() error { return e.Err }
 
 // Hint says what to do about it.
 func (e *Fault) Hint() string {
-	if e.Remedy == "" && e.Console != "" {
+	switch {
+	case e.Remedy != "":
+		return e.Remedy
+	case errors.Is(e.Err, unix.ENOSPC):
+		return "make room, or go elsewhere: --results says where results go, $TMPDIR where a machine's files are"
+	case e.Console != "":
 		return "the kernel's own words are in " + e.Console
 	}
-	return e.Remedy
+	return ""
 }
 
 // complaints are the lines of a kernel's log that tell of a defect of its own:

@@ -222,13 +222,16 @@ func (m *Machine) Wait() error {
 	err := <-m.done
 	defer m.removeWorkDir()
 	console, _ := os.ReadFile(filepath.Join(m.dir, consoleName))
-	kept := m.keepConsole(console)
+	kept, keepErr := m.keepConsole(console)
 	if err := m.verdict(err, console, kept); err != nil {
 		return err
 	}
+	if keepErr != nil {
+		return &Fault{Op: "keep the kernel's log", Err: keepErr}
+	}
 	if m.disk() && (m.end != nil || m.Job.Shell != nil) {
 		if err := m.keepDisk(); err != nil {
-			return &Fault{Op: "read the guest's results", Err: err}
+			return &Fault{Op: "keep the guest's results", Err: err}
 		}
 	}
 	return nil

@@ -48,15 +48,19 @@ func (e *DynamicError) Hint() string {
 // maxResults bounds what a guest can put there.
 const maxResults = diskSize
 
-func (m *Machine) keepConsole(console []byte) string {
+// keepConsole returns where the kernel's log is kept; "" for nowhere.
+func (m *Machine) keepConsole(console []byte) (string, error) {
 	if m.Keep == "" || m.Job.Shell != nil {
-		return ""
+		return "", nil
 	}
 	name := filepath.Join(m.Keep, consoleName)
-	if os.MkdirAll(m.Keep, 0o755) != nil || os.WriteFile(name, console, 0o644) != nil {
-		return ""
+	if err := os.MkdirAll(m.Keep, 0o755); err != nil {
+		return "", err
 	}
-	return name
+	if err := os.WriteFile(name, console, 0o644); err != nil {
+		return "", err
+	}
+	return name, nil
 }
 
 // keepChunk appends to a file of the results folder.
