@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"crucible/container/testenv"
+	"crucible/experiments/lab/archive"
 	"crucible/experiments/workload"
 )
 
@@ -53,6 +54,38 @@ func TestMatrix(t *testing.T) {
 	}
 	if begun != len(list)*len(o.Cases) || r.ExitCode() != Good {
 		t.Errorf("%d cases begun, exit code %d", begun, r.ExitCode())
+	}
+}
+
+// The newest kernel of the archive, whichever that is today, boots on both
+// layouts and answers. What it answers is its own affair: it may break CRIU.
+func TestNewest(t *testing.T) {
+	targets(t, nil, nil) // skips where nothing can be booted
+	store, err := archive.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "debian:6.12"
+	if all, err := store.List(t.Context()); err == nil {
+		for _, e := range all {
+			if e.Kind == "kernel" {
+				name = "debian:" + e.Version // the oldest come first
+			}
+		}
+	}
+	list := targets(t, []string{name}, []string{"v2", "hybrid"})
+	testenv.LeakCheck(t)
+	o := options(t, "pipe", "pid-namespace", "cgroup-limits")
+	r, err := Run(t.Context(), list, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.Answers {
+		a := &r.Answers[i]
+		t.Log(a.Summary())
+		if a.Fault != "" || len(a.Outcomes) != len(o.Cases) {
+			t.Errorf("%s: %s", a.Summary(), a.Fault)
+		}
 	}
 }
 
