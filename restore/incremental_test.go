@@ -93,7 +93,7 @@ func written(t testing.TB, c checkpoint.Result) (pages int) {
 // program's own housekeeping.
 func mustWrite(t testing.TB, c checkpoint.Result, changed int) {
 	t.Helper()
-	const housekeeping = 3000
+	const housekeeping = 4000
 	n := written(t, c)
 	t.Logf("%s: %d pages, %d changed by the test; frozen for %v", c.Ref, n, changed, c.Frozen)
 	if n < changed || n > changed+housekeeping {

@@ -24,7 +24,7 @@ import (
 func testPipeline(t *testing.T, e *env) {
 	const lines = 20000
 	b := e.run(nil, program(t, "bash"), "-c", fmt.Sprintf(
-		`mkfifo /srv/gate; seq %d | while read n; do [ $n = 5000 ] && read go </srv/gate; echo $n; done | tee /srv/out | tail -n 1`, lines))
+		`mkdir -p /srv; mkfifo /srv/gate; seq %d | while read n; do [ $n = 5000 ] && read go </srv/gate; echo $n; done | tee /srv/out | tail -n 1`, lines))
 	stuck := func() error {
 		data, err := os.ReadFile(b.path("/srv/out"))
 		if got := bytes.Count(data, []byte("\n")); got != 4999 {
