@@ -343,7 +343,7 @@ func (m *Machine) initramfs() ([]File, error) {
 		p.Cgroup = CgroupV2
 	}
 	files := []File{
-		{Path: "/tmp", Mode: os.ModeDir | os.ModeSticky | 0o777}, {Path: "/var/tmp", Mode: os.ModeDir | os.ModeSticky | 0o777},
+		{Path: "/srv", Mode: os.ModeDir | 0o755}, {Path: "/tmp", Mode: os.ModeDir | os.ModeSticky | 0o777}, {Path: "/var/tmp", Mode: os.ModeDir | os.ModeSticky | 0o777},
 		{Path: "/etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")},
 		{Path: "/etc/group", Mode: 0o644, Data: []byte("root:x:0:\ntty:x:5:\nnogroup:x:65534:\n")},
 		{Path: programPath, Mode: 0o755, Source: program}, {Path: "/init", Link: programPath},
