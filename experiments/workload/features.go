@@ -2,13 +2,11 @@ package workload
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"crucible/checkpoint/criu"
@@ -140,37 +138,12 @@ func (f *Features) askMachine() {
 	_ = unix.Munmap(page)
 }
 
-// A diagnosis is a kind of socket that sock_diag(7), by which CRIU looks for
-// sockets, may know: each is a module of its own.
-type diagnosis struct {
-	name             string
-	family, protocol byte
-	size             int // of the request
-}
-
-func diagnosed() []diagnosis {
-	return []diagnosis{
-		{"unix", unix.AF_UNIX, 0, 24},
-		{"tcp", unix.AF_INET, unix.IPPROTO_TCP, 56},
-		{"tcp6", unix.AF_INET6, unix.IPPROTO_TCP, 56},
-		{"udp", unix.AF_INET, unix.IPPROTO_UDP, 56},
-		{"packet", unix.AF_PACKET, 0, 20},
-		{"netlink", unix.AF_NETLINK, 0, 20},
-	}
-}
-
 func (f *Features) askSockets() {
-	for _, kind := range diagnosed() {
-		const byFamily = 20 // SOCK_DIAG_BY_FAMILY
-		request := nl.NewNetlinkRequest(byFamily, unix.NLM_F_DUMP)
-		body := make([]byte, kind.size)
-		body[0], body[1] = kind.family, kind.protocol
-		request.AddRawData(body)
-		_, err := request.Execute(unix.NETLINK_SOCK_DIAG, 0)
-		// Without a module for the family, or for the protocol (net/core/sock_diag.c,
-		// net/ipv4/inet_diag.c).
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
-			f.Lacks["sockets/"+kind.name] = "sock_diag: " + err.Error()
-		}
+	kinds, err := host.Undiagnosed()
+	if err != nil {
+		return // the cases will show
+	}
+	for _, kind := range kinds {
+		f.Lacks["sockets/"+kind] = "sock_diag knows none, as without the module for it"
 	}
 }

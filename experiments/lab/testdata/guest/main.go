@@ -33,8 +33,8 @@ func main() {
 	case "count":
 		runtime.LockOSThread()
 		for n := range 3 {
-			must(lab.Between(lab.MarkCheckpoint, func() error { spin((n + 1) * 1000); return nil }))
-			must(lab.Between(lab.MarkRestore, func() error { call((n + 1) * 1000); return nil }))
+			must(lab.Between(lab.MarkCheckpoint, func() error { spin((n + 1) * 10_000); return nil }))
+			must(lab.Between(lab.MarkRestore, func() error { call((n + 1) * 10_000); return nil }))
 		}
 	case "files":
 		for _, name := range os.Args[2:] {
