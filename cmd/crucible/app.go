@@ -113,7 +113,7 @@ func (a *app) addCommands(root *cobra.Command, args []string) {
 	}{
 		{groupRun, []verb{{"run", newRunCommand}, {"create", newCreateCommand}, {"start", newStartCommand}, {"exec", newExecCommand}, {"attach", newAttachCommand}, {"freeze", newFreezeCommand}, {"thaw", newThawCommand}, {"kill", newKillCommand}, {"stop", newStopCommand}, {"wait", newWaitCommand}, {"update", newUpdateCommand}, {"delete", newDeleteCommand}}},
 		{groupLook, []verb{{"list", newListCommand}, {"info", newInfoCommand}, {"ps", newPsCommand}, {"stats", newStatsCommand}, {"logs", newLogsCommand}}},
-		{groupCR, []verb{{"checkpoint", newCheckpointCommand}, {"restore", newRestoreCommand}, {"image", newImageCommand}}},
+		{groupCR, []verb{{"checkpoint", newCheckpointCommand}, {"restore", newRestoreCommand}, {"image", newImageCommand}, {"explain", newExplainCommand}}},
 		{groupLab, []verb{{"kernel", newKernelCommand}}},
 		{groupOther, []verb{{"doctor", newDoctorCommand}, {"completion", func(*app) *cobra.Command { return newCompletionCommand(root) }}}},
 	}
