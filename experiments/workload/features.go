@@ -19,11 +19,12 @@ import (
 // A need is named as `crucible doctor` names it: "memory/soft-dirty" is a row
 // of container/host, "criu/uffd" one of `criu check --feature`. Here are added:
 //
-//	freezer/v1, freezer/v2       which of them the engine freezes by
-//	controller/memory, ...       a cgroup controller
-//	sockets/unix, sockets/tcp, ...  CRIU finds sockets of the kind
+//	freezer/v1, freezer/v2   which of them the engine freezes by
+//	controller/memory, ...   a cgroup controller
+//	sockets/unix, ...        CRIU finds sockets of the kind
+//	criu/version             one that the engine can use
 //	machine/two processors
-//	machine/huge page            one that is free, of the default size
+//	machine/huge page        one that is free, of the default size
 type Features struct {
 	// Lacks has what is missing, and why. What could not be found out is not in
 	// it: its cases run, and show.
