@@ -24,7 +24,7 @@ the current directory at the same path, and what --with names; variables of the
 environment that begin with CRUCIBLE_ are set in it, too. What the program writes
 to /results is copied to the directory that --results names.
 
-So ` + "`go test -exec`" + ` runs tests on any kernel.
+The program has no input. So ` + "`go test -exec`" + ` runs tests on any kernel.
 
 Exit status: the program's own; 125 if it could not be run, or the machine did
 not live as long as it.`,

@@ -58,6 +58,14 @@ func (a *app) kernelMatrix(ctx context.Context, f *matrixFlags) error {
 	if err != nil {
 		return err
 	}
+	for _, path := range []string{f.html, f.svg} { // or the answers would be lost
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return misuse("write %s: %w", path, err)
+		}
+	}
 	targets, err := a.targets(ctx, f.kernels, f.crius, f.cgroups)
 	if err != nil {
 		return err
@@ -68,10 +76,11 @@ func (a *app) kernelMatrix(ctx context.Context, f *matrixFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := writeMaps(report, f); err != nil {
+	if err := a.print(a.json, report, func() error { return report.WriteMap(a.stdout, a.colours()) }); err != nil {
 		return err
 	}
-	if err := a.print(a.json, report, func() error { return report.WriteMap(a.stdout, a.colours()) }); err != nil {
+	a.noteModules(targets, report)
+	if err := writeMaps(report, f); err != nil {
 		return err
 	}
 	if code := report.ExitCode(); code != 0 {
@@ -217,7 +226,11 @@ func (a *app) kernelCompare(ctx context.Context, m *machineFlags, f *caseFlags, 
 		return err
 	}
 	before, after := &report.Answers[0], &report.Answers[1]
+	a.noteModules(targets, report)
 	changes := conformance.Compare(report.Cases, before, after)
+	if changes == nil {
+		changes = []conformance.Change{} // for JSON
+	}
 	differences := conformance.CompareCounts(report.Cases, before, after)
 	err = a.print(a.json, comparison{changes, differences, report}, func() error {
 		fmt.Fprintf(a.stdout, "before: %s\nafter:  %s\n", before.Summary(), after.Summary())
@@ -258,6 +271,9 @@ func compareExit(changes []conformance.Change, before, after *conformance.Answer
 	for _, a := range []*conformance.Answer{before, after} {
 		if a.Fault != "" {
 			return &targetError{a.Kernel + ": " + a.Fault, a.Hint}
+		}
+		if pass, fail, _ := a.Count(); pass+fail == 0 {
+			return &targetError{a.Kernel + ": none of the cases could be asked of it", "see why each is a skip: crucible kernel test --kernel " + a.Kernel}
 		}
 	}
 	return nil

@@ -20,13 +20,14 @@ func newKernelShellCommand(a *app) *cobra.Command {
 		Use:   "shell [flags]",
 		Short: "Give a prompt in a virtual machine with crucible and CRIU",
 		Long: `Boot a kernel in a throw-away virtual machine and give a prompt in it, as root,
-with crucible, CRIU, and the host's shell and common tools. What is put into
-/results is copied to the directory that --results names when the shell ends.
+with crucible, CRIU, and the host's shell and common tools; --with takes others
+along. What is put into /results is copied to the directory that --results names
+when the shell ends. It needs a terminal.
 
 With --gdb the machine stops before its first instruction and waits for a
 debugger: ` + "`gdb vmlinux -ex 'target remote :1234'`" + `.
 
-Exit status: 0, or 125 if there was no prompt.`,
+Exit status: 0, or 125 if there was no prompt, or the machine went away under it.`,
 		Example: `  crucible kernel shell --kernel debian:6.12
   crucible kernel shell --kernel arch/x86/boot/bzImage --gdb`,
 		Args: exactArgs(0, "no arguments"),
@@ -54,6 +55,9 @@ func tools() []string {
 }
 
 func runKernelShell(c *cobra.Command, a *app, t *targetFlags, f *machineFlags, keep string, gdb bool) error {
+	if !a.interactive() {
+		return misuse("a prompt needs a terminal as its standard input; `crucible kernel exec` runs a program without one")
+	}
 	shell, err := exec.LookPath("sh")
 	if err != nil {
 		return fmt.Errorf("take a shell along: %w", err)

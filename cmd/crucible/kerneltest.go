@@ -60,6 +60,7 @@ func (f *caseFlags) cases() ([]workload.Case, error) {
 	var cases []workload.Case
 	seen := map[string]bool{}
 	for _, name := range f.names {
+		name = strings.TrimSpace(name)
 		c, err := workload.Find(name)
 		if err != nil {
 			return nil, &usageError{err}
@@ -93,6 +94,9 @@ func (f *caseFlags) options(ctx context.Context, m *machineFlags) (conformance.O
 	if results != "" {
 		if results, err = filepath.Abs(results); err != nil {
 			return o, err
+		}
+		if err := os.MkdirAll(results, 0o755); err != nil {
+			return o, misuse("--results: %w", err)
 		}
 	}
 	qemu, err := lab.FindQEMU(ctx)
@@ -160,6 +164,12 @@ build, or boot, none of the cases applies to it, or the lab is at fault.`,
 }
 
 func (a *app) kernelTest(ctx context.Context, t *targetFlags, m *machineFlags, f *caseFlags, n *countFlag, ktap bool) error {
+	switch {
+	case ktap && a.json:
+		return misuse("--ktap and --json: one of them")
+	case strings.Contains(t.kernel, ",") && strings.HasPrefix(t.kernel, "debian:"):
+		return misuse("--kernel %s: name one; `crucible kernel matrix` asks several", t.kernel)
+	}
 	o, err := f.options(ctx, m)
 	if err != nil {
 		return err
@@ -195,10 +205,22 @@ func (a *app) kernelTest(ctx context.Context, t *targetFlags, m *machineFlags, f
 	if err != nil {
 		return err
 	}
-	if _, _, skip := report.Answers[0].Count(); streamed && skip > 0 && len(targets[0].Kernel.Modules) == 0 {
-		fmt.Fprintln(a.stderr, "no modules were found with the kernel; where they are not built in, name the directory of its build, or a vmlinuz-RELEASE beside its lib/modules/RELEASE")
-	}
+	a.noteModules(targets, report)
 	return a.tell(report, ktap, o.Keep)
+}
+
+// noteModules tells of kernels that came without modules, where cases were
+// skipped: that may be why.
+func (a *app) noteModules(targets []conformance.Target, r *conformance.Report) {
+	told := map[string]bool{}
+	for i, t := range targets {
+		_, _, skip := r.Answers[i].Count()
+		if a.json || skip == 0 || len(t.Kernel.Modules) > 0 || told[t.Kernel.Name] {
+			continue
+		}
+		told[t.Kernel.Name] = true
+		fmt.Fprintf(a.stderr, "%s: no modules were found with it; where they are not built in, name the directory of its build, a vmlinuz-RELEASE beside its lib/modules/RELEASE, or debian:VERSION\n", t.Kernel.Name)
+	}
 }
 
 // tell prints what is left to print of a test, and makes the exit code.

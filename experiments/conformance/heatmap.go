@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -144,8 +145,13 @@ func (r *Report) WriteSVG(w io.Writer) error {
 
 func (a *Answer) label() string {
 	name := a.Kernel
-	if a.Release != "" {
-		name, _, _ = strings.Cut(a.Release, "-cloud")
+	release, _, _ := strings.Cut(a.Release, "-cloud")
+	switch {
+	case release == "":
+	case strings.HasPrefix(a.Kernel, "debian:"):
+		name = release
+	default: // one of somebody's own
+		name = filepath.Base(a.Kernel) + " " + release
 	}
 	return name + ", CRIU " + a.CRIU + ", " + a.Cgroup
 }

@@ -70,11 +70,12 @@ func Run(ctx context.Context, targets []Target, o Options) (*Report, error) {
 	start := time.Now()
 	s := &session{Options: o, slots: make(chan struct{}, max(o.Parallel, 1))}
 	var wait sync.WaitGroup
+	keep := folders(targets)
 	for i, t := range targets {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			r.Answers[i] = s.target(ctx, t, s.shards(len(targets)))
+			r.Answers[i] = s.target(ctx, t, keep[i], s.shards(len(targets)))
 			s.tell(Event{Target: t, Done: true})
 		}()
 	}
@@ -112,10 +113,10 @@ func (s *session) shards(targets int) int {
 }
 
 // target tests one target in some machines.
-func (s *session) target(ctx context.Context, t Target, shards int) Answer {
+func (s *session) target(ctx context.Context, t Target, folder string, shards int) Answer {
 	answer := Answer{Kernel: t.Kernel.Name, CRIU: t.CRIU.Version, Cgroup: t.Cgroup}
 	if s.Keep != "" {
-		answer.Results = filepath.Join(s.Keep, t.folder())
+		answer.Results = filepath.Join(s.Keep, folder)
 	}
 	start := time.Now()
 	parts := make([]*part, shards)
@@ -165,6 +166,21 @@ func (s *session) target(ctx context.Context, t Target, shards int) Answer {
 }
 
 // folder is the name of a target's results folder.
+// folders names the results folder of each target. Two kernels of the same name
+// have a number each.
+func folders(targets []Target) []string {
+	seen := map[string]int{}
+	var names []string
+	for _, t := range targets {
+		name := t.folder()
+		if seen[name]++; seen[name] > 1 {
+			name += fmt.Sprintf("-%d", seen[name])
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
 func (t Target) folder() string {
 	return fileName(t.Kernel.Name) + "_criu-" + fileName(t.CRIU.Version) + "_" + t.Cgroup
 }

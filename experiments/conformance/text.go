@@ -139,10 +139,11 @@ func (c Change) String() string {
 		return string(o.Verdict)
 	}
 	text := fmt.Sprintf("%s: %s -> %s", c.Case, word(c.Before), word(c.After))
-	for _, o := range []*Outcome{c.After, c.Before} {
-		if o != nil && o.Reason != "" {
-			return text + ": " + o.Reason
-		}
+	switch {
+	case c.After != nil && c.After.Reason != "":
+		text += ": " + c.After.Reason
+	case c.Before != nil && c.Before.Reason != "":
+		text += " (before: " + c.Before.Reason + ")"
 	}
 	return text
 }

@@ -57,7 +57,11 @@ func FindKernel(ctx context.Context, store *archive.Archive, name string) (Kerne
 		}
 		name = dir
 	}
-	return openKernel(name, name, modulesOf(name))
+	k, err := openKernel(name, name, modulesOf(name))
+	if errors.Is(err, os.ErrNotExist) && name != "" && name[0] >= '0' && name[0] <= '9' {
+		return k, &Fault{Op: "find a kernel", Err: err, Remedy: "a version of the archive is named " + fromArchive + name}
+	}
+	return k, err
 }
 
 // builtImage is where a build puts its image.
@@ -76,18 +80,28 @@ func modulesOf(image string) string {
 	if tree, found := strings.CutSuffix(abs, "/"+builtImage); found {
 		return tree
 	}
+	beside := filepath.Dir(abs)
 	release, found := strings.CutPrefix(filepath.Base(abs), "vmlinuz-")
 	if !found {
+		// As the archive's are in the cache.
+		if dir := filepath.Join(beside, "modules"); filepath.Base(abs) == "vmlinuz" && isDir(dir) {
+			return dir
+		}
 		return ""
 	}
-	root := filepath.Dir(filepath.Dir(abs))
-	for _, dir := range []string{"lib/modules", "usr/lib/modules"} {
-		dir = filepath.Join(root, dir, release)
-		if _, err := os.Stat(dir); err == nil {
-			return dir
+	for _, root := range []string{filepath.Dir(beside), beside} {
+		for _, dir := range []string{"lib/modules", "usr/lib/modules"} {
+			if dir = filepath.Join(root, dir, release); isDir(dir) {
+				return dir
+			}
 		}
 	}
 	return ""
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func openKernel(name, image, modules string) (Kernel, error) {

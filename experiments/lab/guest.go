@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -117,6 +118,7 @@ func (p *plan) environment() []string {
 		"CRUCIBLE_BINARY=" + programPath, // for tests of crucible, see testenv.Binary
 	}
 	if p.Criu != "" {
+		env[0] += ":" + filepath.Dir(p.Criu)
 		env = append(env, "CRUCIBLE_CRIU="+p.Criu)
 	}
 	if p.Count {

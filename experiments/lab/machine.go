@@ -242,8 +242,10 @@ func (m *Machine) verdict(qemu error, console []byte, kept string) error {
 	switch {
 	case errors.Is(qemu, context.Canceled), errors.Is(qemu, context.DeadlineExceeded):
 		return qemu
-	case m.Job.Shell != nil:
+	case m.Job.Shell != nil && qemu != nil:
 		return m.qemuFault(qemu)
+	case m.Job.Shell != nil:
+		return m.afterShell()
 	case m.said != nil:
 		return m.said
 	case m.watch.expired() && m.ready == nil:
@@ -264,6 +266,27 @@ func (m *Machine) verdict(qemu error, console []byte, kept string) error {
 		return &KernelError{What: "panicked", During: m.during, Lines: complaints(console), Console: kept}
 	}
 	return &KernelError{What: "reset the machine", During: m.during, Lines: complaints(console), Console: kept}
+}
+
+// afterShell tells a prompt that was left from a machine that went away under it.
+func (m *Machine) afterShell() error {
+	messages, err := os.Open(filepath.Join(m.dir, "messages"))
+	if err != nil {
+		return &Fault{Op: "read the guest's messages", Err: err}
+	}
+	defer messages.Close()
+	if err := readMessages(messages, m.take, func([]byte) {}); err != nil {
+		return err
+	}
+	switch {
+	case m.fault != "":
+		return &Fault{Op: "set up the guest", Err: errors.New(m.fault)}
+	case m.ready == nil:
+		return &Fault{Op: "boot " + m.Kernel, Err: errors.New("the kernel did not get as far as a prompt")}
+	case m.end == nil:
+		return &KernelError{What: "panicked, or reset the machine"}
+	}
+	return nil
 }
 
 func (m *Machine) qemuFault(err error) error {

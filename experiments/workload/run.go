@@ -89,7 +89,9 @@ func (r *Result) judge(c Case, err error) {
 	}
 	// What was being done to which container is told by step and case.
 	text := oneLine(err)
-	if verb, reason, found := strings.Cut(text, " container "+r.container+": "); found && !strings.Contains(verb, " ") {
+	if late != nil {
+		text = late.Error()
+	} else if verb, reason, found := strings.Cut(text, " container "+r.container+": "); found && !strings.Contains(verb, " ") {
 		text = reason
 	}
 	r.Verdict, r.Reason, r.Hint = Fail, text, hint(err)
