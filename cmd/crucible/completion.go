@@ -64,10 +64,12 @@ func completeFlags(c *cobra.Command) {
 func flagValues(name string) cobra.CompletionFunc {
 	values, directive := []string(nil), cobra.ShellCompDirectiveNoFileComp
 	switch name {
-	case "root", "bundle", "rootfs", "work-dir":
+	case "root", "bundle", "rootfs", "work-dir", "results":
 		directive = cobra.ShellCompDirectiveFilterDirs
-	case "criu", "seccomp", "device", "volume":
+	case "criu", "seccomp", "device", "volume", "kernel", "kernels", "with", "html", "svg":
 		directive = cobra.ShellCompDirectiveDefault
+	case "cgroup", "cgroups":
+		values = []string{"v1", "hybrid", "v2"}
 	case "signal":
 		values = signalNames()
 	case "userns":

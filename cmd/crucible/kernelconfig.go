@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -12,19 +13,32 @@ import (
 func newKernelConfigCommand(a *app) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
-		Use:   "config [flags] FILE|DIR",
+		Use:   "config [flags] FILE|DIR|debian:VERSION",
 		Short: "Say what a kernel's configuration lacks for checkpoint and restore",
 		Long: `Compare a kernel's configuration with what checkpoint and restore, crucible's
 containers and the lab's machines need, and say what to switch on. The argument
-is a .config, a /boot/config-RELEASE, the directory of a build, or a bzImage
-that carries its configuration (CONFIG_IKCONFIG).
+is a .config, a /boot/config-RELEASE, the directory of a build, debian:VERSION,
+or a bzImage that carries its configuration (CONFIG_IKCONFIG).
 
 Exit status: 0 nothing required is missing, 1 something is, 125 there is no
 configuration to be read.`,
 		Example: "  crucible kernel config .config\n  crucible kernel config --all arch/x86/boot/bzImage",
 		Args:    exactArgs(1, "a .config, a bzImage, or the directory of a build"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			config, err := kernel.ReadConfig(args[0])
+		RunE: func(c *cobra.Command, args []string) error {
+			path := args[0]
+			if version, found := strings.CutPrefix(path, "debian:"); found {
+				store, err := a.archive()
+				if err != nil {
+					return err
+				}
+				k, err := store.Kernel(c.Context(), version)
+				store.Progress("")
+				if err != nil {
+					return err
+				}
+				path = k.Config
+			}
+			config, err := kernel.ReadConfig(path)
 			if err != nil {
 				return err
 			}
@@ -59,7 +73,7 @@ func (a *app) printRequirements(rows []kernel.Row, all bool) error {
 		}
 		switch {
 		case lacking > 0:
-			fmt.Fprintf(a.stdout, "%d required options are missing\n", lacking)
+			fmt.Fprintf(a.stdout, "required options that are missing: %d\n", lacking)
 		default:
 			fmt.Fprintln(a.stdout, "nothing required is missing")
 		}

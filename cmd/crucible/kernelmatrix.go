@@ -65,6 +65,9 @@ func (a *app) kernelMatrix(ctx context.Context, f *matrixFlags) error {
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
 			return misuse("write %s: %w", path, err)
 		}
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			return misuse("write %s: it is a directory", path)
+		}
 	}
 	targets, err := a.targets(ctx, f.kernels, f.crius, f.cgroups)
 	if err != nil {

@@ -75,6 +75,9 @@ func runKernelShell(c *cobra.Command, a *app, t *targetFlags, f *machineFlags, k
 	if err != nil {
 		return err
 	}
+	if gdb {
+		fmt.Fprintln(a.stderr, "waiting for a debugger on 127.0.0.1:1234")
+	}
 	rows, columns := a.terminalSize()
 	m.Keep, m.GDB = keep, gdb
 	m.Job = lab.Job{Shell: &lab.Shell{Path: shell, Rows: rows, Columns: columns}}

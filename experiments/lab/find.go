@@ -52,7 +52,7 @@ func FindKernel(ctx context.Context, store *archive.Archive, name string) (Kerne
 		if _, err := os.Stat(filepath.Join(dir, builtImage)); err != nil {
 			return Kernel{}, &Fault{
 				Op: "find a kernel", Err: fmt.Errorf("the current directory has no %s", builtImage),
-				Remedy: "name one with --kernel: a bzImage, the directory of a build, or debian:VERSION",
+				Remedy: "name one with --kernel: a bzImage, the directory of a build, or debian:VERSION; a kernel tree needs a .config to be built",
 			}
 		}
 		name = dir

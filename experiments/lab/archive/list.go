@@ -108,8 +108,17 @@ func (x *index) kernels() []Entry {
 			list[i].packages = append(list[i].packages, p)
 		}
 	}
-	// What is smaller is no kernel but a name for the newest one.
-	return slices.DeleteFunc(list, func(e Entry) bool { return e.Size < 4<<20 })
+	return slices.DeleteFunc(list, func(e Entry) bool { return !e.whole() })
+}
+
+// whole tells whether a kernel's packages are all there: some suites have a
+// linux-binary without its linux-modules. One without either is no kernel but a
+// name for the newest one.
+func (e Entry) whole() bool {
+	return slices.ContainsFunc(e.packages, func(p pkg) bool {
+		kind, _ := kernelPackage(p.Name)
+		return kind == "modules" || kind == "image" && p.Size > 4<<20
+	})
 }
 
 // kernelPackage takes the name of a package of one kernel apart.

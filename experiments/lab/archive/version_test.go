@@ -102,3 +102,24 @@ func TestIs(t *testing.T) {
 		t.Error("a CRIU")
 	}
 }
+
+// From Linux 6.19 on a kernel is in several packages, of which a suite may have
+// only some.
+func TestKernelsAreWhole(t *testing.T) {
+	x := index{Packages: []pkg{
+		{Name: "linux-image-6.12.113+deb13-cloud-amd64", Version: "6.12.113-1", Suite: "stable", Size: 33 << 20},
+		{Name: "linux-image-7.1.13+deb13-cloud-amd64", Version: "7.1.13-1", Suite: "stable-backports", Size: 1916},
+		{Name: "linux-binary-7.1.13+deb13-cloud-amd64", Version: "7.1.13-1", Suite: "stable-backports", Size: 13 << 20},
+		{Name: "linux-image-7.2.13+deb14-cloud-amd64", Version: "7.2.13-1", Suite: "unstable", Size: 1916},
+		{Name: "linux-binary-7.2.13+deb14-cloud-amd64", Version: "7.2.13-1", Suite: "unstable", Size: 13 << 20},
+		{Name: "linux-modules-7.2.13+deb14-cloud-amd64", Version: "7.2.13-1", Suite: "unstable", Size: 23 << 20},
+		{Name: "linux-base-7.2.13+deb14-cloud-amd64", Version: "7.2.13-1", Suite: "unstable", Size: 417 << 10},
+	}}
+	var got []string
+	for _, e := range x.kernels() {
+		got = append(got, e.Version)
+	}
+	if len(got) != 2 || got[0] != "6.12.113" || got[1] != "7.2.13" {
+		t.Errorf("kernels %q", got)
+	}
+}
