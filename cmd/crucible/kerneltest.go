@@ -138,7 +138,9 @@ is a skip, with the feature named.
 Without --kernel the current directory is taken for a kernel tree: it is built
 first (make olddefconfig, make), and the image that comes of it is tested. So the
 command can be given to git bisect as it is. With --results the kernel's log is
-kept, and of failed cases CRIU's logs and the image.
+kept (--append ignore_loglevel for all of it), and of failed cases CRIU's logs and
+the image. A case that runs out of time is asked once more, in a fresh machine
+whose results are in a folder that ends in .2.
 
 ` + countHelp + `
 
