@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -64,7 +65,7 @@ func (a *app) explain(args []string) error {
 			return err
 		}
 		for _, log := range logs {
-			one, err := explainLog(log)
+			one, err := a.explainLog(log)
 			if err != nil {
 				return err
 			}
@@ -97,12 +98,15 @@ func (a *app) logsOf(arg string) ([]string, error) {
 	case err != nil:
 		return nil, &noLogError{arg, errors.Unwrap(err)}
 	}
-	logs, err := filepath.Glob(filepath.Join(globEscaped(dir), "*.log"))
+	logs, err := fs.Glob(os.DirFS(dir), "*.log")
 	if err == nil && len(logs) == 0 {
 		err = errors.New("there is no *.log in " + dir)
 	}
 	if err != nil {
 		return nil, &noLogError{arg, err}
+	}
+	for i := range logs {
+		logs[i] = filepath.Join(dir, logs[i])
 	}
 	return logs, nil
 }
@@ -119,21 +123,8 @@ func (e *noLogError) Hint() string {
 	return "name a log that CRIU wrote, a directory with such logs, or a container that was checkpointed or restored"
 }
 
-// globEscaped is a path for filepath.Glob that stands for itself.
-func globEscaped(path string) string {
-	var out []rune
-	for _, r := range path {
-		switch r {
-		case '*', '?', '[', '\\':
-			out = append(out, '\\')
-		}
-		out = append(out, r)
-	}
-	return string(out)
-}
-
-func explainLog(path string) (explained, error) {
-	in := os.Stdin
+func (a *app) explainLog(path string) (explained, error) {
+	in := a.stdin
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {

@@ -19,12 +19,12 @@ func newKernelExecCommand(a *app) *cobra.Command {
 		Use:   "exec [flags] -- PROGRAM [ARGS...]",
 		Short: "Run a static program as root in a virtual machine",
 		Long: `Boot a kernel in a throw-away virtual machine, run a program of the host in it as
-root, and return its exit status. The machine has crucible, CRIU, the files of
-the current directory at the same path, and what --with names; variables of the
-environment that begin with CRUCIBLE_ are set in it, too. What the program writes
-to /results is copied to the directory that --results names.
+root and without input, and return its exit status. The machine has crucible,
+CRIU, the files of the current directory at the same path, and what --with names;
+variables of the environment that begin with CRUCIBLE_ are set in it, too. What
+the program writes to /results is copied to the directory that --results names.
 
-The program has no input. So ` + "`go test -exec`" + ` runs tests on any kernel.
+So ` + "`go test -exec`" + ` runs tests on any kernel.
 
 Exit status: the program's own; 125 if it could not be run, or the machine did
 not live as long as it.`,
