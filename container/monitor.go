@@ -285,8 +285,18 @@ func (m *Monitor) SetNetwork(c network.Config) { m.c.State.Net = c }
 
 // SetLoader names our child that brings the container its memory page by page.
 // Without it the container would go on with wrong memory: it is ended with it.
-// It must come before Adopt.
-func (m *Monitor) SetLoader(pid int) { m.loader = pid }
+// It must come before Adopt. It is written down, for it would outlive a monitor
+// that is killed.
+func (m *Monitor) SetLoader(pid int) error {
+	m.loader = pid
+	loader, err := ProcessOf(pid)
+	if err != nil {
+		return err
+	}
+	mine := m.c.State // what is not written down yet
+	defer func() { mine.Loader = loader; m.c.State = mine }()
+	return m.c.Update(func(s *State) { s.Loader = loader })
+}
 
 // SetImage says which image the container is restored from.
 func (m *Monitor) SetImage(ref string) { m.c.State.Image = ref }

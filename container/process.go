@@ -117,9 +117,12 @@ func (c *Container) Recover(ctx context.Context) error {
 	return &NotFoundError{Name: c.Name, Root: c.Root}
 }
 
-// takeDown removes cgroup and network of a container without processes.
+// takeDown removes cgroup, network and loader of a container without processes.
 func (c *Container) takeDown(ctx context.Context) error {
 	var errs []error
+	if c.State.Loader.Alive() {
+		_ = unix.Kill(c.State.Loader.Pid, unix.SIGKILL) // it ends by itself, too, when it has loaded all
+	}
 	if g, err := c.Group(); err == nil {
 		errs = append(errs, g.Kill(ctx), g.Remove(ctx))
 	}

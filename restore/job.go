@@ -292,9 +292,6 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 	if err := j.limitRoom(); err != nil {
 		return err
 	}
-	if loader != nil {
-		j.m.SetLoader(loader.Pid())
-	}
 	if err := j.m.Adopt(result.Pid, j.master); err != nil {
 		return err
 	}
@@ -418,7 +415,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 	// Its own way to the images does not end with the restore.
 	images, err := os.Open(j.image.CRIUDir())
 	if err == nil {
-		loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, images, work, j.hold)
+		loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, images, work, j.hold, j.m.SetLoader)
 		images.Close()
 	}
 	if err != nil {

@@ -69,6 +69,42 @@ func testLoaderEnds(t *testing.T, e *env) {
 	b.do("image", "rm", b.name+"@1")
 }
 
+// testLoaderOfKilled: a monitor that is killed in the middle of a lazy restore
+// leaves a loader that nobody will ever ask for a page; the next command ends it.
+func testLoaderOfKilled(t *testing.T, e *env) {
+	b := e.run(nil, python(t), "-c", ask(t)+hoard)
+	b.checkpoint()
+	found, err := criu.Find("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The CRIU that is to restore waits until the other one is written down, and
+	// ends the monitor, its parent.
+	state := filepath.Join(b.root, "containers", b.name, "state.json")
+	deadly := filepath.Join(t.TempDir(), "criu")
+	script := fmt.Sprintf(`#!/bin/sh
+case "$*" in *swrk*)
+	for i in $(seq 500); do grep -q '"loader": *{' %s && break; sleep 0.01; done
+	kill -9 $PPID
+	exit 1
+esac
+exec %s "$@"
+`, state, found.Path)
+	if err := os.WriteFile(deadly, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.command(nil, "restore", "--lazy", "--criu", deadly, b.name); err == nil {
+		t.Fatal("restored without a monitor")
+	}
+	b.do("list")
+	eventually(t, "the loader ends", func() error {
+		if left := b.loaders(); len(left) > 0 {
+			return fmt.Errorf("processes %v", left)
+		}
+		return nil
+	})
+}
+
 // hoard is a program with memory that takes a while to load.
 const hoard = `
 m = bytearray(b"x") * (256 << 20)

@@ -26,7 +26,7 @@ func TestPrograms(t *testing.T) {
 		// The slow ones first.
 		{"go", testGo},
 		{"go with mptcp", testGoMPTCP},
-		{"lazy", testLazy}, {"lazy checkpoint", testLazyCheckpoint}, {"loader killed", testLoaderKilled}, {"loader ends", testLoaderEnds}, {"one winner", testOneWinner},
+		{"lazy", testLazy}, {"lazy checkpoint", testLazyCheckpoint}, {"loader killed", testLoaderKilled}, {"loader ends", testLoaderEnds}, {"loader of a killed monitor", testLoaderOfKilled}, {"one winner", testOneWinner},
 		{"redis", testRedis},
 		{"python", testPython},
 		{"nginx", func(t *testing.T, e *env) { testNginx(t, e, "root") }},

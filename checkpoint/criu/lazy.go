@@ -22,8 +22,9 @@ type Loader struct{ process *os.Process }
 // LazyPages starts a loader that takes the pages from the images, and returns
 // when it listens, so that a restore with LazyPages and the same directory for
 // the log finds it. The context is for the start only. The loader keeps hold open
-// for as long as it lives.
-func (c *CRIU) LazyPages(ctx context.Context, images, work, hold *os.File) (*Loader, error) {
+// for as long as it lives. It waits for ever for a restore that never comes, so
+// that born is told its pid at once, to be written down.
+func (c *CRIU) LazyPages(ctx context.Context, images, work, hold *os.File, born func(pid int) error) (*Loader, error) {
 	ready, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("criu lazy-pages: %w", err)
@@ -50,6 +51,11 @@ func (c *CRIU) LazyPages(ctx context.Context, images, work, hold *os.File) (*Loa
 		return nil, startError(c.Path, err)
 	}
 	theirs.Close()
+	if err := born(cmd.Process.Pid); err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return nil, err
+	}
 	if err := awaitReady(ctx, ready); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -86,9 +92,6 @@ func awaitReady(ctx context.Context, ready *os.File) error {
 type errNotReady struct{}
 
 func (errNotReady) Error() string { return "it ended before it was ready" }
-
-// Pid is the loader's process id.
-func (l *Loader) Pid() int { return l.process.Pid }
 
 // Kill ends the loader. The program that it serves is lost, unless it has
 // all of its pages.
