@@ -66,6 +66,9 @@ func (d *dump) commit(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := d.keepLog(); err != nil {
+		return err
+	}
 	if err := d.draft.Put(images.Timeline, d.line.Proto()); err != nil {
 		return err
 	}

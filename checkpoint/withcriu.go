@@ -2,11 +2,16 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"crucible/checkpoint/criu"
+	"crucible/images"
 )
 
 // startCRIU starts CRIU, which then waits for a request. It holds the guard
@@ -33,6 +38,42 @@ func (d *dump) workDir() (*os.File, error) {
 	return os.Open(dir)
 }
 
+// logFile is the name of CRIU's log in its working directory.
+const logFile = "checkpoint.log"
+
+// keepLog puts what CRIU has said and counted so far into the image. They are
+// copied in the kernel, 40 KB for a container with a few processes.
+func (d *dump) keepLog() error {
+	work, err := d.workDir()
+	if err != nil {
+		return err
+	}
+	defer work.Close()
+	for name, file := range map[string]string{logFile: images.Log, criu.StatsFile: images.Statistics} {
+		if name == criu.StatsFile && !d.o.LeaveRunning {
+			continue // what is there is of an earlier dump
+		}
+		if err := d.keep(filepath.Join(work.Name(), name), file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *dump) keep(path, file string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := d.draft.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
 func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
 	work, err := d.workDir()
 	if err != nil {
@@ -46,7 +87,7 @@ func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
 	need := d.report.Needs
 	o = criu.DumpOptions{
 		Common: criu.Common{
-			Images: dir, Work: work, LogFile: "checkpoint.log", External: externalKeys(d.mounts), NetworkLock: criu.LockSkip,
+			Images: dir, Work: work, LogFile: logFile, External: externalKeys(d.mounts), NetworkLock: criu.LockSkip,
 			TCPEstablished: need.TCPEstablished, TCPClose: need.TCPClose, SkipInFlight: need.SkipInFlight,
 			FileLocks: need.FileLocks, ShellJob: need.ShellJob, ExtUnixSockets: need.ExtUnixSockets, LinkRemap: need.LinkRemap,
 			IrmapScanPaths: need.IrmapPaths, Extra: d.o.Extra, OrphanPTSMaster: d.spec.Process.Terminal,

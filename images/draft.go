@@ -28,6 +28,12 @@ const (
 	Timeline   = "timeline.pb"
 	Filesystem = "filesystem.pb"
 
+	// Log is what CRIU said while it wrote the image, up to the moment at which the
+	// image was whole. Statistics is what CRIU counted; it writes that last of
+	// all, so that only an image whose container was left running has it.
+	Log        = "criu.log"
+	Statistics = CRIU + "/stats-dump"
+
 	// CRIU holds CRIU's own files, Archives what the container changed in its
 	// filesystems.
 	CRIU     = "criu"

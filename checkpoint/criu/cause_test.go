@@ -16,10 +16,10 @@ func TestParseLine(t *testing.T) {
 		want Line
 	}{
 		{"(00.012345) Error (criu/files.c:99): Can't do: No such file or directory\n",
-			Line{At: 12345 * time.Microsecond, Level: Fault, Source: "criu/files.c:99", Text: "Can't do: No such file or directory"}},
-		{"(01.000001)     58: Warn  (criu/x.c:1): hm", Line{At: time.Second + time.Microsecond, Pid: 58, Level: Warning, Source: "criu/x.c:1", Text: "hm"}},
+			Line{At: 12345 * time.Microsecond, Timed: true, Level: Fault, Source: "criu/files.c:99", Text: "Can't do: No such file or directory"}},
+		{"(01.000001)     58: Warn  (criu/x.c:1): hm", Line{At: time.Second + time.Microsecond, Timed: true, Pid: 58, Level: Warning, Source: "criu/x.c:1", Text: "hm"}},
 		{"pie: 9554: Error (criu/pie/parasite.c:588): send_fds failed (-22)", Line{Pid: 9554, Level: Fault, Source: "criu/pie/parasite.c:588", Text: "send_fds failed (-22)"}},
-		{"(100.12345) mnt: \tfine", Line{At: 100*time.Second + 123450*time.Microsecond, Text: "mnt: \tfine"}},
+		{"(100.12345) mnt: \tfine", Line{At: 100*time.Second + 123450*time.Microsecond, Timed: true, Text: "mnt: \tfine"}},
 		{"Error (criu/a.c:1): no time at log level 2", Line{Level: Fault, Source: "criu/a.c:1", Text: "no time at log level 2"}},
 		{"iptables-restore: line 1 failed", Line{Text: "iptables-restore: line 1 failed"}},
 		{"", Line{}},

@@ -10,8 +10,9 @@ import (
 
 // Result is what is known about a request that succeeded.
 type Result struct {
-	Pid  int       // the restored root task, in the caller's pid namespace
-	Done time.Time // when CRIU's answer came
+	Pid   int       // the restored root task, in the caller's pid namespace
+	Done  time.Time // when CRIU's answer came
+	Marks []Mark    // what joins its log with our clock
 }
 
 // Dump writes the images of a process tree. Unless LeaveRunning is set, CRIU
@@ -26,6 +27,7 @@ func (p *Process) Dump(ctx context.Context, o DumpOptions, notify func(Event) er
 		return nil, err
 	}
 	o.forgetLog()
+	p.log = &o.Common
 	mended := func(e Event) error {
 		if e.Script == PostDump && o.Images != nil {
 			if err := mendTimers(o.Images); err != nil {
@@ -44,7 +46,7 @@ func (p *Process) Dump(ctx context.Context, o DumpOptions, notify func(Event) er
 	if !out.ok() {
 		return nil, p.explain("dump", out, &o.Common)
 	}
-	return &Result{Pid: o.Pid, Done: time.Now()}, nil
+	return &Result{Pid: o.Pid, Done: time.Now(), Marks: p.marks}, nil
 }
 
 func (p *Process) request(ctx context.Context, t rpc.CriuReqType, opts *rpc.CriuOpts, config string, notify func(Event) error, killAfter time.Duration) (*outcome, error) {

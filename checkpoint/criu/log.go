@@ -23,7 +23,9 @@ const (
 
 // Line is one line of CRIU's log.
 type Line struct {
-	At     time.Duration // since CRIU opened the log; 0 below log level 3
+	At     time.Duration // since CRIU opened the log
+	Timed  bool          // it has a time: not a helper's words, and not below log level 3
+	Offset int64         // where in the log it begins, if ParseLog has read it
 	Pid    int           // the task being restored that wrote it, in its own pid namespace; 0 is CRIU
 	Level  Level
 	Source string // file and line in CRIU's source
@@ -37,14 +39,19 @@ const maxLine = 16 << 10
 // ParseLog reads a whole log.
 func ParseLog(r io.Reader) ([]Line, error) {
 	var lines []Line
+	var at int64
 	b := bufio.NewReaderSize(r, maxLine)
 	for {
 		raw, err := b.ReadSlice('\n')
 		if len(raw) > 0 {
-			lines = append(lines, ParseLine(string(raw)))
+			l := ParseLine(string(raw))
+			l.Offset = at
+			lines = append(lines, l)
 		}
+		at += int64(len(raw))
 		for errors.Is(err, bufio.ErrBufferFull) { // drop what is too long
-			_, err = b.ReadSlice('\n')
+			raw, err = b.ReadSlice('\n')
+			at += int64(len(raw))
 		}
 		if errors.Is(err, io.EOF) {
 			return lines, nil
@@ -65,7 +72,7 @@ func ParseLog(r io.Reader) ([]Line, error) {
 func ParseLine(s string) Line {
 	s = strings.TrimRight(s, "\r\n")
 	var l Line
-	l.At, s = cutTime(s)
+	l.At, l.Timed, s = cutTime(s)
 	l.Pid, s = cutPid(s)
 	for _, mark := range []struct {
 		word  string
@@ -85,29 +92,29 @@ func ParseLine(s string) Line {
 }
 
 // cutTime takes "(00.012345) " off.
-func cutTime(s string) (time.Duration, string) {
+func cutTime(s string) (at time.Duration, ok bool, rest string) {
 	if !strings.HasPrefix(s, "(") {
-		return 0, s
+		return 0, false, s
 	}
 	stamp, rest, ok := strings.Cut(s[1:], ")")
 	if !ok {
-		return 0, s
+		return 0, false, s
 	}
 	sec, frac, ok := strings.Cut(stamp, ".")
 	if !ok || len(sec) < 2 || len(frac) == 0 || len(frac) > 6 {
-		return 0, s
+		return 0, false, s
 	}
 	n, err := strconv.ParseUint(sec, 10, 32)
 	if err != nil {
-		return 0, s
+		return 0, false, s
 	}
 	// From 100 s on the bracket overwrites the last digit: pad to microseconds.
 	us, err := strconv.ParseUint((frac + "00000")[:6], 10, 32)
 	if err != nil {
-		return 0, s
+		return 0, false, s
 	}
-	at := time.Duration(n)*time.Second + time.Duration(us)*time.Microsecond
-	return at, strings.TrimPrefix(rest, " ")
+	at = time.Duration(n)*time.Second + time.Duration(us)*time.Microsecond
+	return at, true, strings.TrimPrefix(rest, " ")
 }
 
 // cutPid takes "   123: " or "pie: 123: " off.

@@ -30,7 +30,7 @@ type Common struct {
 	Work   *os.File // the directory for the log; nil is Images
 
 	LogFile  string // a plain name in Work; "" is criu.log
-	logLevel int    // 0 is 2, warnings; tests ask for 4, everything
+	logLevel int    // 0 is 3, what CRIU does and when; tests ask for 4, everything
 
 	External    []string // mnt[/dev]:dev, net[4026531840]:key, unix[99], ...
 	NetworkLock Lock
@@ -120,9 +120,12 @@ func (c *Common) request() (*rpc.CriuOpts, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	// Below level 3 the log has no times (criu/log.c: print_ts), and nothing but
+	// the errors. For a tiny container it costs 0.4 ms of a dump and 1 ms of a
+	// restore.
 	level := c.logLevel
 	if level == 0 {
-		level = 2
+		level = 3
 	}
 	r := &rpc.CriuOpts{
 		ImagesDirFd:       proto.Int32(int32(c.Images.Fd())),

@@ -28,7 +28,8 @@ func (p *Process) PreDump(ctx context.Context, o DumpOptions) (frozen time.Durat
 		return 0, err
 	}
 	o.forgetLog()
-	_ = unix.Unlinkat(int(o.workDir().Fd()), statsFile, 0)
+	p.log = &o.Common
+	_ = unix.Unlinkat(int(o.workDir().Fd()), StatsFile, 0)
 	// SINGLE: CRIU does not wait for the dump that is to follow.
 	out, err := p.request(ctx, rpc.CriuReqType_SINGLE_PRE_DUMP, opts, config, nil, 0)
 	if err != nil {
@@ -40,17 +41,18 @@ func (p *Process) PreDump(ctx context.Context, o DumpOptions) (frozen time.Durat
 	return frozenTime(o.workDir()), nil
 }
 
-// statsFile is what CRIU leaves in its working directory (criu/stats.c).
-const statsFile = "stats-dump"
+// StatsFile is what CRIU counts during a dump. It leaves it in its working
+// directory when all is done (criu/stats.c).
+const StatsFile = "stats-dump"
 
 // frozenTime reads how long CRIU needed to stop all tasks, and how long they
 // stood still then.
 func frozenTime(work *os.File) time.Duration {
-	fd, err := unix.Openat(int(work.Fd()), statsFile, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(int(work.Fd()), StatsFile, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0
 	}
-	f := os.NewFile(uintptr(fd), statsFile)
+	f := os.NewFile(uintptr(fd), StatsFile)
 	defer f.Close()
 	var image [4096]byte // it has a hundred
 	n, _ := f.Read(image[:])

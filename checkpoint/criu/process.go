@@ -38,6 +38,8 @@ type Process struct {
 	pidfd   int      // readable when CRIU has ended
 	stderr  *os.File // a memfd: what CRIU says before it has opened its log
 	version *Version
+	log     *Common // where the request under way has its log
+	marks   []Mark
 	wait    sync.Once
 	state   *os.ProcessState
 

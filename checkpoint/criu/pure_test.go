@@ -93,7 +93,7 @@ func TestDumpRequest(t *testing.T) {
 	work := openDir(t, t.TempDir())
 	fd := func(f *os.File) *int32 { return proto.Int32(int32(f.Fd())) }
 	plain := func() *rpc.CriuOpts {
-		return &rpc.CriuOpts{ImagesDirFd: fd(images), Pid: proto.Int32(7), LogLevel: proto.Int32(2), LogFile: proto.String("criu.log"),
+		return &rpc.CriuOpts{ImagesDirFd: fd(images), Pid: proto.Int32(7), LogLevel: proto.Int32(3), LogFile: proto.String("criu.log"),
 			NotifyScripts: proto.Bool(true), ManageCgroups: proto.Bool(false), ManageCgroupsMode: rpc.CriuCgMode_IGNORE.Enum()}
 	}
 	full := plain()
@@ -141,7 +141,7 @@ func TestRestoreRequest(t *testing.T) {
 	o := RestoreOptions{Common: Common{Images: images}, Root: "/r", Sibling: true}
 	got, _, err := o.request()
 	fatal(t, err)
-	want := &rpc.CriuOpts{ImagesDirFd: proto.Int32(int32(images.Fd())), LogLevel: proto.Int32(2), LogFile: proto.String("criu.log"), NotifyScripts: proto.Bool(true),
+	want := &rpc.CriuOpts{ImagesDirFd: proto.Int32(int32(images.Fd())), LogLevel: proto.Int32(3), LogFile: proto.String("criu.log"), NotifyScripts: proto.Bool(true),
 		ManageCgroups: proto.Bool(false), ManageCgroupsMode: rpc.CriuCgMode_IGNORE.Enum(), Root: proto.String("/r"), RstSibling: proto.Bool(true)}
 	if d := cmp.Diff(want, got, protocmp.Transform()); d != "" {
 		t.Error(d)

@@ -32,6 +32,7 @@ func (p *Process) Restore(ctx context.Context, o RestoreOptions, notify func(Eve
 		return nil, err
 	}
 	o.forgetLog()
+	p.log = &o.Common
 	p.setRestoring(o.Sibling)
 	defer p.setRestoring(false)
 	out, err := p.request(ctx, rpc.CriuReqType_RESTORE, opts, config, notify, killRestoreAfter)
@@ -43,7 +44,7 @@ func (p *Process) Restore(ctx context.Context, o RestoreOptions, notify func(Eve
 		p.destroy(out, o.Sibling)
 		return nil, p.explain("restore", out, &o.Common)
 	}
-	return &Result{Pid: int(out.resp.GetRestore().GetPid()), Done: time.Now()}, nil
+	return &Result{Pid: int(out.resp.GetRestore().GetPid()), Done: time.Now(), Marks: p.marks}, nil
 }
 
 // destroy sees to it that nothing of a failed restore lives on. CRIU has

@@ -177,6 +177,7 @@ func (t *talker) timeout() int {
 func (t *talker) answer(ctx context.Context, n *rpc.CriuNotify, files []*os.File) error {
 	ev := Event{Script: n.GetScript(), Pid: int(n.GetPid()), Files: files}
 	defer closeFiles(ev.Files)
+	defer t.p.mark(ev.Script)()
 	if ev.Pid > 0 {
 		t.out.pid = ev.Pid
 	}

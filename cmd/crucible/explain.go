@@ -13,6 +13,7 @@ import (
 
 	"crucible/checkpoint/criu"
 	"crucible/container/name"
+	"crucible/images"
 )
 
 // explained is a log in `crucible explain`.
@@ -30,27 +31,30 @@ type explained struct {
 
 func newExplainCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "explain [flags] LOG|DIRECTORY|NAME...",
+		Use:   "explain [flags] LOG|DIRECTORY|NAME[@N]...",
 		Short: "Say what a log of CRIU's means: cause, object, remedy",
 		Long: `Read logs of CRIU's, whoever ran it, and say of each what went wrong: the line that
 all other errors go back to, what it is about, and what to do. Of a cause that is
 not known it shows the lines that tell most.
 
 A LOG is a file, or - for standard input; of a DIRECTORY it is every *.log in it;
-of a container NAME those of its last checkpoint and restore.
+of a container NAME those of its last checkpoint and restore; of an image NAME@N
+the one of the checkpoint that wrote it.
 
-Exit status: 0 success, 1 no log to read, 3 no such container.`,
+Exit status: 0 success, 1 no log to read, 3 no such container or image, 6 the image
+cannot be read.`,
 		Example: "  crucible explain web\n  crucible explain /var/lib/containers/storage/overlay-containers/*/userdata/dump.log\n  runc checkpoint --work-path /tmp/w web || crucible explain /tmp/w",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return misuse("nothing to explain: name a log, a directory with logs, or a container")
+				return misuse("nothing to explain: name a log, a directory with logs, a container or an image")
 			}
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error { return a.explain(args) },
 		ValidArgsFunction: func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			names, _ := a.containerNames(true)(c, args, prefix)
-			return names, cobra.ShellCompDirectiveDefault // and files
+			images, _ := a.imageNames(true)(c, args, prefix)
+			return append(names, images...), cobra.ShellCompDirectiveDefault // and files
 		},
 	}
 	a.jsonFlag(c)
@@ -89,6 +93,8 @@ func (a *app) logsOf(arg string) ([]string, error) {
 		return []string{arg}, nil
 	case err == nil && !info.IsDir():
 		return []string{arg}, nil
+	case err != nil && isNumbered(arg):
+		return a.logOfImage(arg)
 	case err != nil && name.ValidName(arg) == nil:
 		box, notFound := a.root().Open(arg)
 		if notFound != nil {
@@ -111,6 +117,20 @@ func (a *app) logsOf(arg string) ([]string, error) {
 	return logs, nil
 }
 
+// isNumbered tells NAME@N, which can only be an image.
+func isNumbered(arg string) bool {
+	ref, err := images.ParseRef(arg)
+	return err == nil && ref.Number > 0
+}
+
+func (a *app) logOfImage(ref string) ([]string, error) {
+	i, err := a.images().Open(ref)
+	if err != nil {
+		return nil, err
+	}
+	return []string{filepath.Join(i.Dir(), images.Log)}, nil
+}
+
 // noLogError: there is nothing to explain where it was looked for.
 type noLogError struct {
 	what string
@@ -120,8 +140,11 @@ type noLogError struct {
 func (e *noLogError) Error() string { return fmt.Sprintf("explain %s: %v", e.what, e.err) }
 func (e *noLogError) Unwrap() error { return e.err }
 func (e *noLogError) Hint() string {
-	return "name a log that CRIU wrote, a directory with such logs, or a container that was checkpointed or restored"
+	return "name a log that CRIU wrote, a directory with such logs, or a container or an image that was checkpointed or restored"
 }
+
+// maxExplained is how much of a log is read, from its end: there the causes are.
+const maxExplained = 64 << 20
 
 func (a *app) explainLog(path string) (explained, error) {
 	in := a.stdin
@@ -131,6 +154,9 @@ func (a *app) explainLog(path string) (explained, error) {
 			return explained{}, &noLogError{path, errors.Unwrap(err)}
 		}
 		defer f.Close()
+		if info, err := f.Stat(); err == nil && info.Size() > maxExplained {
+			_, _ = f.Seek(-maxExplained, io.SeekEnd)
+		}
 		in = f
 	}
 	e, err := criu.Explain(in)

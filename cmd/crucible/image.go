@@ -30,7 +30,7 @@ Nth image of container NAME; NAME alone is the newest.`,
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newImageListCommand(a), newImageShowCommand(a), newImageVerifyCommand(a), newImageRemoveCommand(a))
+	c.AddCommand(newImageListCommand(a), newImageShowCommand(a), newImageLogCommand(a), newImageVerifyCommand(a), newImageRemoveCommand(a))
 	return c
 }
 
