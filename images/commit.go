@@ -50,9 +50,7 @@ func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 		}
 		m.Files = append(m.Files, entry)
 	}
-	if m.Format == 0 {
-		m.Format, m.MinReader = frame.Edition, frame.Edition
-	}
+	m.Format, m.MinReader = cmp.Or(m.Format, frame.Edition), max(m.MinReader, frame.Oldest)
 	m.Name, m.DigestAlgorithm = d.name, digest.Algorithm
 	if m.Parent = d.parent; m.Parent != nil {
 		m.Traits = cmp.Or(m.Traits, &imagepb.Traits{})

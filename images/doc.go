@@ -44,6 +44,14 @@
 //	...
 //	chain, err := image.Chain()          // the image, its parent, and so on
 //
+// # Editions
+//
+// The format has an edition, and an image says which one a reader must know to
+// restore it rightly (Manifest.min_reader): the rules are at the head of
+// proto/manifest.proto. Open refuses an image that needs a newer one. Of others
+// that a newer crucible wrote, Unknown names the fields and files that are not
+// known here. testdata has an image of each edition for ever.
+//
 // # Power cuts
 //
 // A commit does not wait for the disk, unless Store.Sync is set: to write

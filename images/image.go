@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -121,8 +122,13 @@ func (i *Image) Spec() (*specs.Spec, []byte, error) {
 	return &spec, data, nil
 }
 
-// Open opens a file of the image for reading.
+// Open opens a file of the image for reading. A name that leads out of it, as a
+// message of a foreign image may have it, is refused.
 func (i *Image) Open(file string) (*os.File, error) {
+	if !filepath.IsLocal(file) {
+		return nil, &Error{Kind: Damaged, Ref: i.Ref(), File: strconv.Quote(file), Text: "is no file of it",
+			Advice: "somebody has made this image up: do not use it"}
+	}
 	f, err := os.Open(filepath.Join(i.Dir(), file))
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", i.Ref(), err)

@@ -79,7 +79,7 @@ func TestImage(t *testing.T) {
 			t.Errorf("timeline of %s: %v, %v", ref, &line, err)
 		}
 		m := i.Manifest
-		if m.Format != frame.Edition || m.MinReader != frame.Edition || m.DigestAlgorithm != "blake3" ||
+		if m.Format != frame.Edition || m.MinReader != frame.Oldest || m.DigestAlgorithm != "blake3" ||
 			len(m.Files) != 4 || i.Size() != 700_000+2+int64(m.Files[3].Size) || m.Name != i.Name || int(m.Number) != i.Number {
 			t.Errorf("manifest of %s: %v", ref, m)
 		}

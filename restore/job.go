@@ -179,7 +179,9 @@ func (j *job) open(ctx context.Context) (err error) {
 		if err := j.image.Get(file, m); err != nil {
 			return errors.Join(err, j.hold.Close())
 		}
+		j.noteUnknown(file, m)
 	}
+	j.noteUnknown(images.Manifest, j.image.Manifest)
 	if j.a.Lazy {
 		go j.verify(ctx, j.verified, 0, func(file string) bool { return !images.IsPages(file) })
 		go j.verify(ctx, j.loaded, j.workers(), images.IsPages)
@@ -188,6 +190,14 @@ func (j *job) open(ctx context.Context) (err error) {
 		j.loaded <- nil
 	}
 	return nil
+}
+
+// noteUnknown says what a newer crucible has written that this one goes without.
+// The image restores rightly all the same: if not, its min_reader says so.
+func (j *job) noteUnknown(file string, m proto.Message) {
+	for _, u := range images.UnknownFields(file, m) {
+		j.notes = append(j.notes, u.String()+" is unknown to this crucible: a newer one wrote the image")
+	}
 }
 
 // workers leaves one processor to CRIU.

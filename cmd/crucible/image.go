@@ -129,6 +129,8 @@ type verdict struct {
 	Size   int64    `json:"size"` // bytes
 	Took   int64    `json:"tookNs"`
 	Faults []string `json:"faults,omitempty"`
+	// What a newer crucible has written that this one does not know.
+	Unknown []images.Unknown `json:"unknown,omitempty"`
 }
 
 func newImageVerifyCommand(a *app) *cobra.Command {
@@ -137,7 +139,8 @@ func newImageVerifyCommand(a *app) *cobra.Command {
 		Short: "Compare every file of an image with its digest",
 		Long: `Read every file of an image and compare it with the digest that the checkpoint
 wrote, and so the memory in the images that it builds on. Files that are missing,
-changed or added are named.
+changed or added are named, and so is what a newer crucible has written into it that
+this one does not know.
 
 Exit status: 0 all images are intact, 3 no such image, 6 an image is damaged.`,
 		Example:           "  crucible image verify web@1 web@2",
@@ -169,6 +172,9 @@ func runImageVerify(ctx context.Context, a *app, refs []string) error {
 			if v.Intact {
 				fmt.Fprintf(a.stdout, "%s: intact (%d files, %s, %s)\n", v.Image, v.Files, formatSize(v.Size), inMS(v.Took))
 			}
+			if len(v.Unknown) > 0 {
+				fmt.Fprintf(a.stdout, "%s: unknown to this crucible: %s\n", v.Image, unknownWords(v.Unknown))
+			}
 		}
 		return nil
 	}), errors.Join(errs...))
@@ -192,7 +198,8 @@ func verify(ctx context.Context, store images.Store, ref string) (*verdict, erro
 	}
 	v := &verdict{Image: i.Ref(), Intact: err == nil, Files: len(i.Manifest.Files), Size: i.Size(), Took: int64(time.Since(start))}
 	if err == nil {
-		return v, nil
+		v.Unknown, err = i.Unknown()
+		return v, err
 	}
 	where := ""
 	for _, line := range strings.Split(err.Error(), "\n") {

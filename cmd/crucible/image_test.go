@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"crucible/images"
 	"crucible/images/filesystem"
 	"crucible/proto/imagepb"
@@ -89,6 +91,63 @@ func TestImageChain(t *testing.T) {
 			err: "image web@3: is damaged: 1 of its files, in what it builds on, differ"},
 		{args: "rm web@2", code: 6, err: "image web@2: web@3, web@4 build on it"},
 		{args: "rm --all web", out: []string{"web@4", "web@3", "web@2", "web@1"}},
+	})
+}
+
+// What the commands say of the images of all editions is what they have always
+// said.
+func TestStoredImages(t *testing.T) {
+	stored, err := filepath.Glob("../../images/testdata/format-*")
+	if err != nil || len(stored) == 0 {
+		t.Fatal(stored, err)
+	}
+	for _, dir := range stored {
+		root := t.TempDir()
+		home := filepath.Join(root, "images")
+		if err := os.CopyFS(home, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		runImageSteps(t, root, []imageStep{
+			{args: "list", out: []string{"tick@1", " 1 ", "/tick"}},
+			{args: "show tick", out: []string{"tick@1", "CRIU 4.2.1", "/tick", "host name " + filepath.Base(dir), "/mnt", "external", "A /tick", "freeze"}},
+			{args: "verify tick", out: []string{"tick@1: intact (24 files"}},
+		})
+		out, _, _ := crucible(t, root, "image", "show", "--json", "tick")
+		out = strings.ReplaceAll(out, home, "/images")
+		want, err := os.ReadFile(filepath.Join(dir, "shown.json"))
+		if err != nil || out != string(want) {
+			t.Errorf("%s: image show --json says\n%s\nand not what is in shown.json, %v", dir, out, err)
+		}
+	}
+}
+
+// What a newer crucible wrote is named, not dropped.
+func TestImageUnknown(t *testing.T) {
+	root := t.TempDir()
+	store := images.Store{Dir: filepath.Join(root, "images")}
+	future := protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 7)
+	d, err := store.Draft(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := &imagepb.Timeline{Phases: []*imagepb.Phase{{Name: "a"}, {Name: "b"}}}
+	for _, p := range line.Phases {
+		p.ProtoReflect().SetUnknown(future)
+	}
+	m := &imagepb.Manifest{Traits: &imagepb.Traits{PreDump: true}}
+	m.ProtoReflect().SetUnknown(future)
+	if err := d.Put(images.Timeline, line); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Commit(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	const words = "manifest.pb field 99, timeline.pb field 99 of phases (2 times)"
+	runImageSteps(t, root, []imageStep{
+		{args: "show web", out: []string{"unknown", words}},
+		{args: "show --json web", out: []string{`"unknown": [`, `"field": 99`, `"in": "phases"`, `"times": 2`}},
+		{args: "verify web", out: []string{"web@1: intact", "web@1: unknown to this crucible: " + words}},
+		{args: "verify --json web", out: []string{`"intact": true`, `"file": "timeline.pb"`}},
 	})
 }
 

@@ -25,7 +25,8 @@ func newImageShowCommand(a *app) *cobra.Command {
 		Short: "Show what is in an image",
 		Long: `Show what is in an image: where it comes from, its processes, namespaces and
 mounts, what the container changed in its filesystem, and where the time of the
-checkpoint went. --json has everything, also the digest of each file.
+checkpoint went. --json has everything, also the digest of each file. What a newer
+crucible has written into it that this one does not know is named as unknown.
 
 Exit status: 0 success, 3 no such image, 6 the image cannot be read.`,
 		Example:           "  crucible image show web\n  crucible image show --json web@1",
@@ -48,6 +49,7 @@ type shown struct {
 	timeline   imagepb.Timeline
 	filesystem imagepb.Filesystem
 	changes    []filesystem.Change
+	unknown    []images.Unknown
 }
 
 func runImageShow(ctx context.Context, a *app, ref string) error {
@@ -62,6 +64,9 @@ func runImageShow(ctx context.Context, a *app, ref string) error {
 		}
 	}
 	if err := s.readChanges(ctx); err != nil {
+		return err
+	}
+	if s.unknown, err = i.Unknown(); err != nil {
 		return err
 	}
 	return a.print(a.json, s.json(), func() error { return s.text(a.stdout) })
@@ -114,6 +119,9 @@ func (s *shown) json() map[string]any {
 		changes = append(changes, c.String())
 	}
 	out["changes"] = changes
+	if len(s.unknown) > 0 {
+		out["unknown"] = s.unknown
+	}
 	if c := s.image.Children(); c != nil {
 		out["children"] = c
 	}
@@ -161,6 +169,18 @@ func (s *shown) general(w io.Writer) {
 	if words := traits(m.GetTraits()); len(words) > 0 {
 		line("with", "%s", strings.Join(words, ", "))
 	}
+	if len(s.unknown) > 0 {
+		line("unknown", "%s (a newer crucible wrote it; nothing of it is lost)", unknownWords(s.unknown))
+	}
+}
+
+// unknownWords names what a newer crucible has written that this one does not know.
+func unknownWords(all []images.Unknown) string {
+	var words []string
+	for _, u := range all {
+		words = append(words, u.String())
+	}
+	return strings.Join(words, ", ")
 }
 
 func traits(t *imagepb.Traits) (words []string) {

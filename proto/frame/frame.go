@@ -10,9 +10,14 @@ import (
 	"crucible/proto/imagepb"
 )
 
-// Edition is what this code writes, and the newest that it reads. It is raised
-// when a reader of an older one would restore something wrong.
+// Edition is what this code writes, and the newest that it reads. When it is
+// raised, the rules at the head of manifest.proto say.
 const Edition = 1
+
+// Oldest is the oldest edition whose readers understand what this code writes,
+// if it has nothing in it that only newer ones know: a manifest's min_reader
+// says then what an image needs.
+const Oldest = 1
 
 const (
 	headerLen = 24
@@ -36,7 +41,7 @@ func Encode(m proto.Message) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
 	binary.LittleEndian.PutUint32(b[8:], Edition)
-	binary.LittleEndian.PutUint32(b[12:], Edition)
+	binary.LittleEndian.PutUint32(b[12:], Oldest)
 	binary.LittleEndian.PutUint64(b[16:], uint64(len(b)-headerLen))
 	return binary.LittleEndian.AppendUint32(b, checksum(b)), nil
 }

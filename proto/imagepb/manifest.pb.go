@@ -5,8 +5,17 @@
 //   - Fields are added, never renumbered and never given another meaning. A
 //     removed field's number is reserved. An older reader keeps what it does
 //     not know: protobuf carries unknown fields through read and write.
-//   - Where an older reader would restore something wrong by not knowing a
-//     field, the writer raises Manifest.min_reader.
+//   - The edition (frame.Edition, Manifest.format) is raised when images begin
+//     to be written that a reader of the edition before would restore wrongly
+//     or not at all, by not knowing a field, a file or a place of files. A field
+//     or a file that such a reader can go without does not raise it.
+//   - Manifest.min_reader is that of what is in the image, not of the program: a
+//     writer of edition 2 that uses nothing new of it writes 1. An edition that
+//     is too new is refused in one line, before anything else is read.
+//   - A reader of edition N reads all editions from 1 on. images/testdata has an
+//     image of each, made by the crucible of its time.
+//   - What a reader does not know, it reports (images.Unknown), and an image
+//     made from another one (`image edit`, `image import`) keeps it.
 //   - A time is nanoseconds since 1970-01-01 UTC and ends in _unix_ns; a
 //     duration is nanoseconds and ends in _ns; a size is bytes.
 //   - A string that comes from the kernel may hold any byte but NUL there;
@@ -42,7 +51,8 @@ type Manifest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Edition of the image directory's layout and of all files in it.
 	Format uint32 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`
-	// The oldest edition whose readers restore this image rightly.
+	// The oldest edition whose readers restore this image rightly: see the rules
+	// above.
 	MinReader uint32 `protobuf:"varint,2,opt,name=min_reader,json=minReader,proto3" json:"min_reader,omitempty"`
 	// The container's name at the time, and which image of it this is. The two
 	// are also the directory's path; the store believes the path, so that an
