@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes proto/imagepb from the .proto files; with --check only compares.
+# Writes proto/imagepb from the .proto files, and from CRIU's in proto/criu the
+# schema in images/inspect/criufile; with --check only compares.
 # protoc is Debian's protobuf-compiler. protoc-gen-go is built from the module
 # that go.mod pins, so the generated code and its run time are of one version.
 # sources.sha256 lets a test notice an old imagepb where there is no protoc.
@@ -35,7 +36,14 @@ sed -i -e '/^func init() { file_.*_proto_init() }$/d' \
 	printf '\t})\n}\n'
 } >"$tmp/imagepb/register.go"
 sha256sum -- *.proto >"$tmp/imagepb/sources.sha256"
+# CRIU's own files are read by the descriptors, without generated code.
+schema=../images/inspect/criufile/schema.pb
+"$protoc" --proto_path=criu --descriptor_set_out="$tmp/schema.pb" criu/*.proto
 if [ "${1:-}" = --check ]; then
+	cmp "$tmp/schema.pb" "$schema" || {
+		echo "check $schema: not made from proto/criu: run proto/generate.sh" >&2
+		exit 1
+	}
 	for f in "$tmp"/imagepb/*; do
 		cmp "$f" "imagepb/${f##*/}" && continue
 		echo "check proto/imagepb: not made from these .proto files: run proto/generate.sh" >&2
@@ -43,6 +51,7 @@ if [ "${1:-}" = --check ]; then
 	done
 	exit 0
 fi
+mv "$tmp/schema.pb" "$schema"
 mkdir -p imagepb
 rm -f imagepb/*.pb.go
 mv "$tmp"/imagepb/* imagepb/
