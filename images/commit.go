@@ -61,7 +61,7 @@ func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 			return nil, err
 		}
 	}
-	return d.publish(ctx, m)
+	return d.publish(ctx, m, nil, 0)
 }
 
 func notManifest(path string) bool { return path != Manifest }
@@ -77,23 +77,30 @@ func fileMode(path string) os.FileMode {
 	return 0o400
 }
 
-// publish gives the image its number and its name, under the store's lock.
-func (d *Draft) publish(ctx context.Context, m *imagepb.Manifest) (*Image, error) {
+// publish gives the image its number and its name, under the store's lock: the
+// number that is wanted, or the next one if it is 0. written is the manifest as
+// it is to be on disk; without it, it is made.
+func (d *Draft) publish(ctx context.Context, m *imagepb.Manifest, written []byte, wanted int) (*Image, error) {
 	unlock, err := d.store.lock()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	numbers, err := d.store.Numbers(d.name)
+	n, err := d.number(wanted)
 	if err != nil {
 		return nil, err
 	}
-	n := 1
-	if len(numbers) > 0 {
-		n = numbers[len(numbers)-1] + 1
+	i := &Image{Name: d.name, Number: n, Manifest: m, store: d.store}
+	if written == nil {
+		m.Number = uint32(n)
+		written, err = frame.Encode(m)
+	} else {
+		err = i.hasParent()
 	}
-	m.Number = uint32(n)
-	if err := d.writeManifest(m); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	if err := d.writeManifest(written); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -103,7 +110,6 @@ func (d *Draft) publish(ctx context.Context, m *imagepb.Manifest) (*Image, error
 	if err := os.Mkdir(home, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	i := &Image{Name: d.name, Number: n, Manifest: m, store: d.store}
 	if err := os.Rename(d.Dir(), i.Dir()); err != nil {
 		_ = os.Remove(home) // if it is new, it is empty
 		return nil, err
@@ -116,11 +122,7 @@ func (d *Draft) publish(ctx context.Context, m *imagepb.Manifest) (*Image, error
 	return i, nil
 }
 
-func (d *Draft) writeManifest(m *imagepb.Manifest) error {
-	b, err := frame.Encode(m)
-	if err != nil {
-		return err
-	}
+func (d *Draft) writeManifest(b []byte) error {
 	path := filepath.Join(d.Dir(), Manifest)
 	// Left over from a commit that failed, and tried again.
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -56,9 +56,8 @@ func (s Store) open(r Ref) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m := i.Manifest; m.MinReader > frame.Edition {
-		return nil, &Error{Kind: NewerFormat, Ref: r.String(), Advice: "use the crucible that wrote it, or a newer one",
-			Text: fmt.Sprintf("needs a reader of edition %d, this is edition %d (it was written by crucible %s)", m.MinReader, frame.Edition, m.GetWriter().GetCrucible())}
+	if err := i.checkFormat(); err != nil {
+		return nil, err
 	}
 	return i, nil
 }

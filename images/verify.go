@@ -47,9 +47,8 @@ func (i *Image) Verify(ctx context.Context, o VerifyOptions) error {
 }
 
 func (i *Image) verifyFiles(ctx context.Context, o VerifyOptions) error {
-	if a := i.Manifest.DigestAlgorithm; a != digest.Algorithm {
-		return &Error{Kind: NewerFormat, Ref: i.Ref(), Text: fmt.Sprintf("is digested with %q, which this crucible does not know", a),
-			Advice: "use the crucible that wrote it, or a newer one"}
+	if err := i.checkDigests(); err != nil {
+		return err
 	}
 	wanted := func(file string) bool { return notManifest(file) && (o.Only == nil || o.Only(file)) }
 	files, err := digest.Tree(ctx, i.Dir(), digest.Options{Workers: o.Workers, Only: wanted})
@@ -61,6 +60,20 @@ func (i *Image) verifyFiles(ctx context.Context, o VerifyOptions) error {
 	if err != nil {
 		return fmt.Errorf("verify image %s: %w", i.Ref(), err)
 	}
+	return i.compare(files, wanted)
+}
+
+// checkDigests refuses digests that we cannot make.
+func (i *Image) checkDigests() error {
+	if a := i.Manifest.DigestAlgorithm; a != digest.Algorithm {
+		return &Error{Kind: NewerFormat, Ref: i.Ref(), Text: fmt.Sprintf("is digested with %q, which this crucible does not know", a),
+			Advice: "use the crucible that wrote it, or a newer one"}
+	}
+	return nil
+}
+
+// compare says how the files are not those of the manifest.
+func (i *Image) compare(files []digest.File, wanted func(file string) bool) error {
 	have := make(map[string]digest.File, len(files))
 	for _, f := range files {
 		have[f.Path] = f
