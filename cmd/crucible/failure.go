@@ -20,6 +20,7 @@ import (
 	"crucible/container/name"
 	"crucible/container/network"
 	"crucible/images"
+	"crucible/images/archive"
 )
 
 // usageError is a command line that makes no sense.
@@ -250,18 +251,24 @@ func stateHint(e *container.StateError) string {
 func explainImage(err error, f *failure) bool {
 	var bad *images.Error
 	var space *images.NoSpaceError
+	var packed *archive.Error
 	var blocked *preflight.Error
 	switch {
 	case errors.As(err, &bad):
 		f.Code, f.Hint = 6, bad.Hint()
-		if bad.Kind == images.NotFound {
+		switch bad.Kind {
+		case images.NotFound:
 			f.Code = 3
+		case images.Exists:
+			f.Code = 5
 		}
 		if f.Hint == "" {
 			f.Hint = "`crucible image list` shows the images"
 		}
 	case errors.As(err, &space):
 		f.Hint = space.Hint()
+	case errors.As(err, &packed):
+		f.Code, f.Hint = 6, packed.Hint()
 	case errors.As(err, &blocked):
 		f.Code, f.Hint = 1, "`crucible checkpoint --dry-run` lists everything that stands in the way, with remedies"
 		if len(blocked.Findings) > 0 && blocked.Findings[0].Remedy != "" {

@@ -17,7 +17,7 @@ import (
 func newImageCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "image",
-		Short: "List, show, verify and remove images",
+		Short: "List, show, verify, carry and remove images",
 		Long: `An image is a directory that a checkpoint wrote and nothing changes. NAME@N is the
 Nth image of container NAME; NAME alone is the newest.`,
 		Example:               "  crucible image list\n  crucible image show web@1",
@@ -30,7 +30,17 @@ Nth image of container NAME; NAME alone is the newest.`,
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newImageListCommand(a), newImageShowCommand(a), newImageLogCommand(a), newImageVerifyCommand(a), newImageRemoveCommand(a))
+	for _, sub := range []func(*app) *cobra.Command{
+		newImageListCommand,
+		newImageShowCommand,
+		newImageLogCommand,
+		newImageVerifyCommand,
+		newImageExportCommand,
+		newImageImportCommand,
+		newImageRemoveCommand,
+	} {
+		c.AddCommand(sub(a))
+	}
 	return c
 }
 

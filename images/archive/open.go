@@ -1,0 +1,83 @@
+package archive
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxWindow bounds how far back a frame may refer, and so the memory that it
+// takes to read it: zstd uses 8 MiB up to level 19.
+const maxWindow = 32 << 20
+
+// stream is the tar stream of a file, which is compressed with zstd or gzip, or
+// not at all. It tells damage from what the file's reader said.
+type stream struct {
+	file  *source
+	plain io.Reader
+	by    string // what it is compressed with
+	close func()
+}
+
+// source keeps its error.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.r.Read(b)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+func newStream(r io.Reader, workers int) (*stream, error) {
+	s := &stream{file: &source{r: r}, close: func() {}}
+	b := bufio.NewReaderSize(s.file, 1<<20)
+	head, err := b.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if len(head) == 0 {
+		return nil, &Error{Text: "is empty", Advice: "it was not copied whole: copy it again"}
+	}
+	s.plain, err = b, nil
+	switch {
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		s.by = "gzip"
+		s.plain, err = gzip.NewReader(b)
+	case bytes.Equal(head, []byte("\x28\xb5\x2f\xfd")), len(head) == 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:], []byte("\x2a\x4d\x18")):
+		s.by = "zstd"
+		var z *zstd.Decoder
+		if z, err = zstd.NewReader(b, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxWindow(maxWindow)); err == nil {
+			s.plain, s.close = z, z.Close
+		}
+	}
+	return s, s.explain(err)
+}
+
+func (s *stream) Read(b []byte) (int, error) {
+	n, err := s.plain.Read(b)
+	return n, s.explain(err)
+}
+
+func (s *stream) explain(err error) error {
+	switch {
+	case err == nil || err == io.EOF:
+		return err
+	case s.file.err != nil:
+		return s.file.err
+	case s.by == "":
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return cutOff()
+	}
+	return &Error{Text: fmt.Sprintf("is damaged (%s: %v)", s.by, err), Advice: "copy it again"}
+}
