@@ -16,18 +16,18 @@ import (
 type content struct {
 	ref    string
 	file   *imagepb.File
-	source interface {
-		io.ReaderAt
-		io.Closer
-	}
+	source source
 	values []blake3.Value
 	left   atomic.Int64 // bytes that nobody has read yet
 }
 
-func newContent(ref string, f *imagepb.File, source interface {
+// source is where a file's bytes are.
+type source interface {
 	io.ReaderAt
 	io.Closer
-}) *content {
+}
+
+func newContent(ref string, f *imagepb.File, source source) *content {
 	c := &content{ref: ref, file: f, source: source}
 	c.left.Store(int64(f.Size))
 	if f.Size > blake3.BlockSize {

@@ -175,10 +175,18 @@ func (e *exporter) pad(size int) error {
 	return nil
 }
 
+// open opens a file of an image, however the store keeps it.
+func open(i *images.Image, file string) (source, error) {
+	if images.IsPages(file) {
+		return i.OpenPages(file)
+	}
+	return i.Open(file)
+}
+
 // file adds a file of an image. One of several blocks begins a frame, so that it
 // can be found there, and is read by who compresses it.
 func (e *exporter) file(i *images.Image, f *imagepb.File, name string, when time.Time) error {
-	file, err := i.Open(f.Path)
+	file, err := open(i, f.Path)
 	if err != nil {
 		return err
 	}

@@ -18,19 +18,19 @@ const maxWindow = 32 << 20
 // stream is the tar stream of a file, which is compressed with zstd or gzip, or
 // not at all. It tells damage from what the file's reader said.
 type stream struct {
-	file  *source
+	file  *input
 	plain io.Reader
 	by    string // what it is compressed with
 	close func()
 }
 
-// source keeps its error.
-type source struct {
+// input keeps its error.
+type input struct {
 	r   io.Reader
 	err error
 }
 
-func (s *source) Read(b []byte) (int, error) {
+func (s *input) Read(b []byte) (int, error) {
 	n, err := s.r.Read(b)
 	if err != nil && err != io.EOF {
 		s.err = err
@@ -39,7 +39,7 @@ func (s *source) Read(b []byte) (int, error) {
 }
 
 func newStream(r io.Reader, workers int) (*stream, error) {
-	s := &stream{file: &source{r: r}, close: func() {}}
+	s := &stream{file: &input{r: r}, close: func() {}}
 	b := bufio.NewReaderSize(s.file, 1<<20)
 	head, err := b.Peek(4)
 	if err != nil && err != io.EOF {
