@@ -21,6 +21,7 @@ import (
 	"crucible/container/network"
 	"crucible/images"
 	"crucible/images/archive"
+	"crucible/images/inspect/criufile"
 )
 
 // usageError is a command line that makes no sense.
@@ -253,6 +254,7 @@ func explainImage(err error, f *failure) bool {
 	var space *images.NoSpaceError
 	var packed *archive.Error
 	var blocked *preflight.Error
+	var file *criufile.Error
 	switch {
 	case errors.As(err, &bad):
 		f.Code, f.Hint = 6, bad.Hint()
@@ -264,6 +266,10 @@ func explainImage(err error, f *failure) bool {
 		}
 		if f.Hint == "" {
 			f.Hint = "`crucible image list` shows the images"
+		}
+	case errors.As(err, &file):
+		if f.Hint = file.Hint(); file.Problem != criufile.BadJSON {
+			f.Code = 6
 		}
 	case errors.As(err, &space):
 		f.Hint = space.Hint()

@@ -53,7 +53,7 @@ func (e *Error) Hint() string {
 	case Damaged:
 		return "`crucible image verify` tells whether it is what the checkpoint wrote"
 	}
-	return ""
+	return "it must be what `crucible image decode` writes, or crit, with the same names and types"
 }
 
 func problem(p Problem, format string, args ...any) *Error {

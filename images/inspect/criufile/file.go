@@ -17,6 +17,7 @@ type File struct {
 	head    head
 	close   func() error
 	r       *bufio.Reader
+	size    int64
 	left    int64 // bytes of the file that have not been read
 	entry   int   // the number of the last entry that was read, from 1
 	message []byte
@@ -61,7 +62,7 @@ func Open(path string) (*File, error) {
 // NewFile reads a file from a reader, of which it takes size bytes. The path is
 // for raw files and errors.
 func NewFile(r io.Reader, size int64, path string) (*File, error) {
-	f := &File{path: path, left: size, close: func() error { return nil }}
+	f := &File{path: path, size: size, left: size, close: func() error { return nil }}
 	var raw bool
 	if f.kind, raw = rawKind(filepath.Base(path)); raw {
 		return f, nil
@@ -75,6 +76,9 @@ func NewFile(r io.Reader, size int64, path string) (*File, error) {
 
 // Kind is what the file holds.
 func (f *File) Kind() Kind { return f.kind }
+
+// Size is the file's, in bytes.
+func (f *File) Size() int64 { return f.size }
 
 // Close closes the file.
 func (f *File) Close() error { return f.close() }
@@ -97,7 +101,7 @@ func (f *File) readHead() error {
 	}
 	known := false
 	if f.kind, known = kindOf(func(k Kind) bool { return !k.Raw() && k.Magic == magic }); !known {
-		return problem(Foreign, "is no file of CRIU's that is known: it has magic number %#x", magic)
+		return problem(Foreign, "is no file of CRIU's that is known: it begins with the magic number %08X", magic)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (w *jsonWriter) fields(m *message, b []byte, hex bool, level int) (usual bo
 		if n < 0 {
 			return false, problem(Damaged, "%s: %v", m.name, protowire.ParseError(n))
 		}
-		if typ == protowire.StartGroupType || typ == protowire.EndGroupType || n != protowire.SizeTag(number) {
+		if typ == protowire.StartGroupType || typ == protowire.EndGroupType || n != protowire.SizeTag(number) || !number.IsValid() {
 			return false, nil
 		}
 		b = b[n:]
