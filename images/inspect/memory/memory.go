@@ -26,6 +26,7 @@ type Memory struct {
 	mu     sync.Mutex
 	opened map[string]images.Pages // by layer and file
 	spaces map[key]*Space
+	mapped map[uint64]mapped // by the number of the file
 }
 
 // key names a space: a process, or an object of shared memory.
@@ -203,7 +204,7 @@ func (m *Memory) load(k key) (*Space, error) {
 		var gap *gapError
 		if errors.As(err, &gap) {
 			err = damaged(m.chain[gap.layer], path.Join(images.CRIU, k.file()),
-				fmt.Sprintf("has the page at %#x in the image before, which does not have it", gap.addr))
+				fmt.Sprintf("has the page at %x in the image before, which does not have it", gap.addr))
 		}
 		return nil, err
 	}

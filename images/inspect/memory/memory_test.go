@@ -109,7 +109,7 @@ func text(t *testing.T, s *Space) (out string) {
 		}
 		for ; len(b) > 0; b = b[page:] {
 			if !bytes.Equal(b[:page], fill(string(b[:1]))) {
-				t.Errorf("a page of %#x is mixed", r.Addr)
+				t.Errorf("a page of %x is mixed", r.Addr)
 			}
 			out += string(b[:1])
 		}
@@ -210,7 +210,7 @@ func TestReadAt(t *testing.T) {
 		b := make([]byte, c.n)
 		n, err := s.ReadAt(b, c.addr)
 		if got := string(b[:n]); got != c.want || fmt.Sprint(err) != fmt.Sprint(c.err) {
-			t.Errorf("ReadAt(%#x) = %q, %v, want %q, %v", c.addr, got, err, c.want, c.err)
+			t.Errorf("ReadAt(%x) = %q, %v, want %q, %v", c.addr, got, err, c.want, c.err)
 		}
 	}
 	var got string
@@ -240,14 +240,14 @@ func TestDamaged(t *testing.T) {
 		"cut off":       {good[:len(good)-1], fill("ab"), "criu/pagemap-7.img is cut off at byte 14"},
 		"missing pages": {good, nil, "criu/pages-1.img is missing"},
 		"short pages":   {good, fill("ab")[:2*page-1], "criu/pages-1.img is cut off: it has 8191 bytes"},
-		"overlap":       {now(good, 0x4000, 1, present), fill("abc"), "has pages at 0x4000, behind those that end at 0x5000"},
-		"unaligned":     {now(good, 0x8001, 1, present), fill("abc"), "has an address, 0x8001, within a page"},
+		"overlap":       {now(good, 0x4000, 1, present), fill("abc"), "has pages at 4000, behind those that end at 5000"},
+		"unaligned":     {now(good, 0x8001, 1, present), fill("abc"), "has an address, 8001, within a page"},
 		"too many":      {now(good, 0x8000, 1<<52, present), fill("abc"), "more than there are addresses"},
 		"kernel":        {now(good, 1<<63, 1, present), fill("abc"), "more than there are addresses"},
-		"flags":         {now(good, 0x8000, 1, present|8), fill("abc"), "has the flags 0xc"},
+		"flags":         {now(good, 0x8000, 1, present|8), fill("abc"), "has the flags c"},
 		"compressed":    {add(good, 1, 0x8000, 2, 1, 6, 100), fill("abc"), "has a field, 6, that this crucible does not know"},
 		"no varint":     {append(good, 2, 0, 0, 0, 8, 0x80), fill("ab"), "is damaged (entry at byte "},
-		"no parent":     {now(good, 0x8000, 1, inParent), fill("ab"), "criu/pagemap-7.img has the page at 0x8000 in the image before, which does not have it"},
+		"no parent":     {now(good, 0x8000, 1, inParent), fill("ab"), "criu/pagemap-7.img has the page at 8000 in the image before, which does not have it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := map[string][]byte{"pagemap-7.img": c.pagemap}
@@ -267,7 +267,7 @@ func TestGapInParent(t *testing.T) {
 	s := images.Store{Dir: t.TempDir()}
 	i := write(t, s, nil, map[string][]byte{"pagemap-7.img": now(header(1), 0x3000, 2, present), "pages-1.img": fill("ab")})
 	i = write(t, s, i, map[string][]byte{"pagemap-7.img": now(header(1), 0x2000, 2, inParent)})
-	if _, err := open(t, i).Process(7); err == nil || !strings.Contains(err.Error(), "web@2: criu/pagemap-7.img has the page at 0x2000") {
+	if _, err := open(t, i).Process(7); err == nil || !strings.Contains(err.Error(), "web@2: criu/pagemap-7.img has the page at 2000") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -58,11 +58,11 @@ func parsePagemap(b []byte, pageSize uint64) (pagesID uint64, entries []entry, e
 		switch {
 		case err != nil:
 		case e.addr%pageSize != 0:
-			err = fmt.Errorf("has an address, %#x, within a page of %d bytes", e.addr, pageSize)
+			err = fmt.Errorf("has an address, %x, within a page of %d bytes", e.addr, pageSize)
 		case e.addr >= maxAddr || e.pages > (maxAddr-e.addr)/pageSize:
-			err = fmt.Errorf("has %d pages at %#x, more than there are addresses", e.pages, e.addr)
+			err = fmt.Errorf("has %d pages at %x, more than there are addresses", e.pages, e.addr)
 		case e.addr < end:
-			err = fmt.Errorf("has pages at %#x, behind those that end at %#x", e.addr, end)
+			err = fmt.Errorf("has pages at %x, behind those that end at %x", e.addr, end)
 		}
 		if err != nil {
 			return 0, nil, fmt.Errorf("%w (entry at byte %d)", err, at)
@@ -134,7 +134,7 @@ func parseEntry(m []byte) (e entry, err error) {
 		e.flags = present
 	}
 	if err == nil && e.flags&^knownFlags != 0 {
-		err = fmt.Errorf("has the flags %#x, which this crucible does not know", e.flags)
+		err = fmt.Errorf("has the flags %x, which this crucible does not know", e.flags)
 	}
 	return e, err
 }

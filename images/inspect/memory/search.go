@@ -138,3 +138,24 @@ func (s *search) block(ctx context.Context, st stretch, from, first uint64) resu
 	})
 	return r
 }
+
+// Near is what was dumped between two addresses next to a match: without a hole,
+// it reaches from the end that is given up to the other or a hole.
+func (s *Space) Near(from, to uint64, before bool) []byte {
+	all := s.stretches(from, to)
+	if len(all) == 0 {
+		return nil
+	}
+	st := all[0]
+	if before {
+		st = all[len(all)-1]
+	}
+	if before && st.to != to || !before && st.from != from {
+		return nil
+	}
+	b := make([]byte, st.to-st.from)
+	if _, err := s.ReadAt(b, int64(st.from)); err != nil {
+		return nil
+	}
+	return b
+}

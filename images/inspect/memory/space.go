@@ -43,7 +43,7 @@ type gapError struct {
 }
 
 func (e *gapError) Error() string {
-	return fmt.Sprintf("no page at %#x in layer %d", e.addr, e.layer+1)
+	return fmt.Sprintf("no page at %x in layer %d", e.addr, e.layer+1)
 }
 
 // flatten puts the layers on top of each other. The result has no more runs than
@@ -94,6 +94,9 @@ func (s *Space) Between(from, to uint64) (runs []Run) {
 	size := s.memory.pageSize
 	from, to = from/size*size, min(to, maxAddr)
 	to = (to + size - 1) / size * size
+	if from >= to {
+		return nil
+	}
 	for n := s.find(from); n < len(s.runs) && s.runs[n].Addr < to; n++ {
 		r := s.runs[n]
 		runs = append(runs, r.part(max(from, r.Addr), min(to, r.end(size)), size))
@@ -115,9 +118,9 @@ type Absent struct {
 
 func (e *Absent) Error() string {
 	if e.Remote {
-		return fmt.Sprintf("the page at %#x stayed with the process", e.Addr)
+		return fmt.Sprintf("the page at %x stayed with the process", e.Addr)
 	}
-	return fmt.Sprintf("no page at %#x was dumped", e.Addr)
+	return fmt.Sprintf("no page at %x was dumped", e.Addr)
 }
 
 // ReadAt reads what is at an address. Like io.ReaderAt it reads all or says why
