@@ -49,11 +49,13 @@ func readProcesses(init int) (*imagepb.Processes, error) {
 		return nil, err
 	}
 	out := &imagepb.Processes{TicksPerSecond: 100} // USER_HZ, the same on every architecture we build for
+	inside := map[int]int32{}                      // pids of the host, parents before children
 	for _, p := range tree.All() {
 		one, err := readProcess(fs, p)
 		if err != nil {
 			return nil, fmt.Errorf("read process %d: %w", p.PID, err)
 		}
+		inside[p.PID], one.Ppid = one.Pid, inside[p.PPID]
 		out.Processes = append(out.Processes, one)
 	}
 	return out, nil

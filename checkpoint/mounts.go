@@ -46,6 +46,7 @@ func classify(infos []*mountinfo.Info, spec *specs.Spec, isDir func(point string
 	if err != nil {
 		return nil, err
 	}
+	implied := len(ours) - len(spec.Mounts) // a /dev that the bundle does not name comes first
 	out := &imagepb.Mounts{}
 	for _, i := range infos {
 		m := &imagepb.Mount{
@@ -66,7 +67,11 @@ func classify(infos []*mountinfo.Info, spec *specs.Spec, isDir func(point string
 		default:
 			for n, o := range ours {
 				if !o.Inside() && (i.Mountpoint == o.Target || (o.Recursive || o.Type == "cgroup") && strings.HasPrefix(i.Mountpoint, o.Target+"/")) {
-					m.Origin, m.CriuKey, m.BundleIndex = imagepb.MountOrigin_MOUNT_ORIGIN_EXTERNAL, i.Mountpoint, uint32(n)
+					m.Origin, m.CriuKey, m.BundleIndex = imagepb.MountOrigin_MOUNT_ORIGIN_EXTERNAL, i.Mountpoint, uint32(n+1-implied)
+					m.HostPath = ""
+					if o.Type == "bind" {
+						m.HostPath = o.Source + strings.TrimPrefix(i.Mountpoint, o.Target)
+					}
 				}
 			}
 		}

@@ -21,7 +21,7 @@ func readProcess(f proc.FS, p *proc.Process) (*imagepb.Process, error) {
 		return nil, err
 	}
 	out := &imagepb.Process{
-		Pid: innermost(status.NSPID, p.PID), HostPid: int32(p.PID), Ppid: int32(p.PPID),
+		Pid: innermost(status.NSPID, p.PID), HostPid: int32(p.PID),
 		Pgid: innermost(status.NSPGID, 0), Sid: innermost(status.NSSID, 0),
 		Comm: stat.Comm, State: stat.State, Threads: uint32(stat.Threads), StartTicks: stat.StartTicks,
 		Uids: ids(status.UIDs), Gids: ids(status.GIDs), VirtualBytes: status.VmSize, ResidentBytes: status.RSS,

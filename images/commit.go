@@ -44,6 +44,9 @@ func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 		entry := &imagepb.File{Path: f.Path, Size: uint64(f.Size), Symlink: f.Link}
 		if f.Link == "" {
 			entry.Digest = f.Sum[:]
+			if err := d.taken.check(entry); err != nil {
+				return nil, err
+			}
 			if err := os.Chmod(filepath.Join(d.Dir(), f.Path), fileMode(f.Path)); err != nil {
 				return nil, err
 			}

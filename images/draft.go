@@ -49,6 +49,7 @@ type Draft struct {
 	follower *digest.Follower
 	parent   *imagepb.Parent // see BuildOn
 	hold     *os.File        // on the parent
+	taken    *taken          // see Take
 }
 
 func (s Store) drafts() string { return filepath.Join(s.Dir, ".drafts") }

@@ -380,7 +380,7 @@ func (j *job) deliver(ctx context.Context) error {
 	defer j.line.Begin("deliver parked frames", false)()
 	return j.m.OnHost(func() error {
 		a := j.m.Container().State.Attachment
-		if a == nil {
+		if a == nil || !j.parked.For(a) {
 			return j.parked.Stop(ctx)
 		}
 		_, err := j.parked.Deliver(ctx, a)

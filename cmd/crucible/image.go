@@ -17,7 +17,7 @@ import (
 func newImageCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "image",
-		Short: "List, show, verify, carry and remove images",
+		Short: "List, show, verify, edit, carry and remove images",
 		Long: `An image is a directory that a checkpoint wrote and nothing changes. NAME@N is the
 Nth image of container NAME; NAME alone is the newest.`,
 		Example:               "  crucible image list\n  crucible image show web@1",
@@ -39,6 +39,7 @@ Nth image of container NAME; NAME alone is the newest.`,
 		newImageMapsCommand,
 		newImageMemoryCommand,
 		newImageVerifyCommand,
+		newImageEditCommand,
 		newImageExportCommand,
 		newImageImportCommand,
 		newImageRemoveCommand,

@@ -156,6 +156,12 @@ func (s *shown) general(w io.Writer) {
 	}
 	line("written by", "crucible %s, CRIU %s", dash(from.GetCrucible()), dash(from.GetCriu()))
 	line("on", "%s, Linux %s, %s (%s)", dash(from.GetHost()), dash(from.GetKernelRelease()), dash(from.GetMachine()), dash(from.GetCpuModel()))
+	if e := m.GetEditedFrom(); e != nil {
+		line("edited from", "%s", e.Ref)
+		for _, change := range m.Edits {
+			line("", "%s", change)
+		}
+	}
 	line("command line", "%s", strings.Join(m.Command, " "))
 	line("took", "%s, frozen for %s", inMS(m.DurationNs), inMS(m.FrozenNs))
 	after := "stopped"
@@ -243,6 +249,10 @@ func namespaceText(n *imagepb.Namespace) string {
 		var words []string
 		for _, a := range n.GetNetwork().Addresses {
 			words = append(words, a.Text)
+		}
+		// Of an edited image: what the kernel told stays, see package images/edit.
+		if to := n.GetNetwork().GetAttachment().GetAddress(); to != "" && to != n.GetNetwork().Address {
+			words = append(words, "is restored at "+to)
 		}
 		return strings.Join(words, ", ")
 	}

@@ -38,7 +38,7 @@ func (p *Parking) Deliver(ctx context.Context, to *Attachment) (Delivered, error
 	if p == nil {
 		return d, to.Activate(ctx)
 	}
-	if to.MAC != p.Attachment.MAC || to.Bridge != p.Attachment.Bridge {
+	if !p.For(to) {
 		return d, fmt.Errorf("deliver parked frames of %s: %s on %s is not the same container's end", p.Attachment.Name, to.MAC, to.Bridge)
 	}
 	if err := to.Activate(ctx); err != nil || p.over {
@@ -62,6 +62,12 @@ func (p *Parking) Deliver(ctx context.Context, to *Attachment) (Delivered, error
 		d.Lost += int(st.Drops)
 	}
 	return d, p.forget(ctx)
+}
+
+// For tells whether the frames are meant for this attachment: a container that
+// comes back with another address has none that are.
+func (p *Parking) For(to *Attachment) bool {
+	return to.MAC == p.Attachment.MAC && to.Bridge == p.Attachment.Bridge
 }
 
 // turnTo makes the bridge forward to the attachment again. The entry is an

@@ -86,7 +86,13 @@ type Manifest struct {
 	Files []*File `protobuf:"bytes,15,rep,name=files,proto3" json:"files,omitempty"`
 	// That another image can build on this one; absent where none can, because
 	// the kernel was not asked to mark the memory that changes from here on.
-	Tracking      *Tracking `protobuf:"bytes,16,opt,name=tracking,proto3" json:"tracking,omitempty"`
+	Tracking *Tracking `protobuf:"bytes,16,opt,name=tracking,proto3" json:"tracking,omitempty"`
+	// Of an image that `crucible image edit` made: the image that it was made
+	// from, which it does not need, and what was changed, a line each, such as
+	// "hostname: web -> db". Memory and time (created_unix_ns, writer, duration_ns,
+	// frozen_ns) are the other one's, the command line is that of the edit.
+	EditedFrom    *Parent  `protobuf:"bytes,20,opt,name=edited_from,json=editedFrom,proto3" json:"edited_from,omitempty"`
+	Edits         []string `protobuf:"bytes,21,rep,name=edits,proto3" json:"edits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -234,12 +240,27 @@ func (x *Manifest) GetTracking() *Tracking {
 	return nil
 }
 
-// Parent names the image that this one builds on.
+func (x *Manifest) GetEditedFrom() *Parent {
+	if x != nil {
+		return x.EditedFrom
+	}
+	return nil
+}
+
+func (x *Manifest) GetEdits() []string {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+// Parent names another image: the one that this one builds on, or was edited from.
 type Parent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "name@N", in the same store: the Nth image of the same container, which is
-	// looked for beside this one, whatever name the two have been moved to. CRIU
-	// finds its files there by the symbolic link criu/parent.
+	// "name@N", in the same store. One that is built on is the Nth image of the
+	// same container, which is looked for beside this one, whatever name the two
+	// have been moved to. CRIU finds its files there by the symbolic link
+	// criu/parent.
 	Ref string `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	// Digest of the parent's manifest.pb, frame included: numbers are given
 	// again after a removal, digests are not.
@@ -708,7 +729,7 @@ var File_crucible_image_manifest_proto protoreflect.FileDescriptor
 
 const file_crucible_image_manifest_proto_rawDesc = "" +
 	"\n" +
-	"\x1dcrucible/image/manifest.proto\x12\x0ecrucible.image\"\xaa\x05\n" +
+	"\x1dcrucible/image/manifest.proto\x12\x0ecrucible.image\"\xf9\x05\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x1d\n" +
 	"\n" +
@@ -728,7 +749,10 @@ const file_crucible_image_manifest_proto_rawDesc = "" +
 	"\x06traits\x18\r \x01(\v2\x16.crucible.image.TraitsR\x06traits\x12)\n" +
 	"\x10digest_algorithm\x18\x0e \x01(\tR\x0fdigestAlgorithm\x12*\n" +
 	"\x05files\x18\x0f \x03(\v2\x14.crucible.image.FileR\x05files\x124\n" +
-	"\btracking\x18\x10 \x01(\v2\x18.crucible.image.TrackingR\btracking\x1a:\n" +
+	"\btracking\x18\x10 \x01(\v2\x18.crucible.image.TrackingR\btracking\x127\n" +
+	"\vedited_from\x18\x14 \x01(\v2\x16.crucible.image.ParentR\n" +
+	"editedFrom\x12\x14\n" +
+	"\x05edits\x18\x15 \x03(\tR\x05edits\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
@@ -799,11 +823,12 @@ var file_crucible_image_manifest_proto_depIdxs = []int32{
 	4, // 3: crucible.image.Manifest.traits:type_name -> crucible.image.Traits
 	5, // 4: crucible.image.Manifest.files:type_name -> crucible.image.File
 	2, // 5: crucible.image.Manifest.tracking:type_name -> crucible.image.Tracking
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	1, // 6: crucible.image.Manifest.edited_from:type_name -> crucible.image.Parent
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func file_crucible_image_manifest_proto_init() {
