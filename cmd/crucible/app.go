@@ -86,7 +86,7 @@ of crucible.`,
 		&cobra.Group{ID: groupRun, Title: "Run containers:"},
 		&cobra.Group{ID: groupLook, Title: "Look at containers:"},
 		&cobra.Group{ID: groupCR, Title: "Checkpoint and restore:"},
-		&cobra.Group{ID: groupLab, Title: "Ask other kernels:"},
+		&cobra.Group{ID: groupLab, Title: "Experiments, and other kernels:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	root.SetHelpCommand(newHelpCommand(root))
@@ -114,7 +114,7 @@ func (a *app) addCommands(root *cobra.Command, args []string) {
 		{groupRun, []verb{{"run", newRunCommand}, {"create", newCreateCommand}, {"start", newStartCommand}, {"exec", newExecCommand}, {"attach", newAttachCommand}, {"freeze", newFreezeCommand}, {"thaw", newThawCommand}, {"kill", newKillCommand}, {"stop", newStopCommand}, {"wait", newWaitCommand}, {"update", newUpdateCommand}, {"delete", newDeleteCommand}}},
 		{groupLook, []verb{{"list", newListCommand}, {"info", newInfoCommand}, {"ps", newPsCommand}, {"stats", newStatsCommand}, {"logs", newLogsCommand}}},
 		{groupCR, []verb{{"checkpoint", newCheckpointCommand}, {"restore", newRestoreCommand}, {"image", newImageCommand}, {"explain", newExplainCommand}}},
-		{groupLab, []verb{{"kernel", newKernelCommand}}},
+		{groupLab, []verb{{"experiment", newExperimentCommand}, {"kernel", newKernelCommand}}},
 		{groupOther, []verb{{"doctor", newDoctorCommand}, {"completion", func(*app) *cobra.Command { return newCompletionCommand(root) }}}},
 	}
 	for _, only := range []bool{true, false} {

@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"crucible/container"
+	"crucible/experiments/builtin"
 	"crucible/experiments/conformance"
 	"crucible/experiments/lab"
 	"crucible/experiments/workload"
@@ -27,6 +28,7 @@ func main() {
 	container.MaybeInit()
 	container.MaybeMonitor(map[string]container.Job{restore.JobName: restore.Job}, explainRemotely)
 	workload.MaybeRun()
+	builtin.MaybeRun()
 	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work})
 
 	ctx, interrupts := catchInterrupts(context.Background())

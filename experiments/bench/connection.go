@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"time"
+
+	"crucible/experiments/client"
 )
 
 // port of the server in the container.
@@ -33,16 +35,16 @@ func connectionOnce(ctx context.Context, r *rig, s system, leave bool) (values [
 		if err := answers(ctx, b, r.socket(name)); err != nil {
 			return err
 		}
-		var client *pinger
+		var c *client.Client
 		err := until(ctx, "connect to "+b.Address(), func() (err error) {
-			client, err = newPinger(b.Address() + ":" + port)
+			c, err = client.Dial(b.Address() + ":" + port)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		defer client.close()
-		if err := client.enough(time.Time{}, 100); err != nil {
+		defer c.Close()
+		if err := c.Enough(time.Time{}, 100); err != nil {
 			return err
 		}
 		begin := time.Now()
@@ -58,10 +60,10 @@ func connectionOnce(ctx context.Context, r *rig, s system, leave bool) (values [
 			return err
 		}
 		outage := time.Since(begin)
-		if err := client.enough(time.Now(), 200); err != nil {
+		if err := c.Enough(time.Now(), 200); err != nil {
 			return err
 		}
-		values = []value{milliseconds(what+": longest pause", client.longest(begin)), milliseconds(what+": commands", outage)}
+		values = []value{milliseconds(what+": longest pause", c.Longest(begin)), milliseconds(what+": commands", outage)}
 		return nil
 	})
 	return values, err

@@ -8,11 +8,11 @@ import (
 
 // Bound is what must hold for a measure, in each cell or in some.
 type Bound struct {
-	Measure   string `yaml:"measure" json:"measure" jsonschema_description:"the measure, by its name"`
-	Statistic string `yaml:"statistic,omitempty" json:"statistic,omitempty" jsonschema:"enum=median,enum=mean,enum=p95,enum=p99,enum=min,enum=max" jsonschema_description:"of the cell's runs (default median)"`
-	AtMost    string `yaml:"at-most,omitempty" json:"at-most,omitempty" jsonschema_description:"a quantity with the measure's unit: 20ms, 3MiB, 0"`
-	AtLeast   string `yaml:"at-least,omitempty" json:"at-least,omitempty" jsonschema_description:"the same, as a lower bound"`
-	Where     Values `yaml:"where,omitempty" json:"where,omitempty" jsonschema_description:"only in cells with these values of factors"`
+	Measure   string `yaml:"measure" json:"measure" doc:"the measure, by its name"`
+	Statistic string `yaml:"statistic,omitempty" json:"statistic,omitempty" enum:"median,mean,p95,p99,min,max" doc:"of the cell's runs (default median)"`
+	AtMost    string `yaml:"at-most,omitempty" json:"at-most,omitempty" doc:"a quantity with the measure's unit: 20ms, 3MiB, 0"`
+	AtLeast   string `yaml:"at-least,omitempty" json:"at-least,omitempty" doc:"the same, as a lower bound"`
+	Where     Values `yaml:"where,omitempty" json:"where,omitempty" doc:"only in cells with these values of factors"`
 }
 
 // Statistics are what a bound can be about.

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/invopop/jsonschema"
 )
 
 // Factor is what is varied.
@@ -89,14 +88,6 @@ func (v *Values) UnmarshalYAML(node ast.Node) error {
 	}
 	return nil
 }
-
-// JSONSchema describes factors to editors.
-func (Factors) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "array"}}
-}
-
-// JSONSchema describes values to editors.
-func (Values) JSONSchema() *jsonschema.Schema { return &jsonschema.Schema{Type: "object"} }
 
 // all are all combinations of the factors' values, the last factor varying
 // first.

@@ -120,12 +120,12 @@ func into(node ast.Node, v any) error {
 
 // UnmarshalYAML reads a size.
 func (s *Size) UnmarshalYAML(node ast.Node) error {
-	return atIf(node, s.UnmarshalText([]byte(scalar(node))))
+	return atIf(node, s.set(scalar(node)))
 }
 
 // UnmarshalYAML reads a duration.
 func (d *Duration) UnmarshalYAML(node ast.Node) error {
-	return atIf(node, d.UnmarshalText([]byte(scalar(node))))
+	return atIf(node, d.set(scalar(node)))
 }
 
 func atIf(node ast.Node, err error) error {

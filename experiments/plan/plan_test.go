@@ -133,7 +133,7 @@ func TestCells(t *testing.T) {
 func TestSize(t *testing.T) {
 	for text, want := range map[string]Size{"0": 0, "4096": 4096, "1.5MiB": 3 << 19, "2 GiB": 2 << 30, "3B": 3} {
 		var s Size
-		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+		if err := s.set(text); err != nil || s != want {
 			t.Errorf("%s: %d, %v", text, s, err)
 		}
 	}

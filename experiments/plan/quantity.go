@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/invopop/jsonschema"
 )
 
 // Size is a number of bytes, written as 4096, 64KiB, 1.5MiB or 2GiB.
@@ -20,9 +18,8 @@ var units = []struct {
 	size float64
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}}
 
-// UnmarshalText reads a size.
-func (s *Size) UnmarshalText(text []byte) error {
-	n, err := parseSize(string(text))
+func (s *Size) set(text string) error {
+	n, err := parseSize(text)
 	*s = Size(n)
 	return err
 }
@@ -51,9 +48,8 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
-// UnmarshalText reads a duration.
-func (d *Duration) UnmarshalText(text []byte) error {
-	t, err := time.ParseDuration(string(text))
+func (d *Duration) set(text string) error {
+	t, err := time.ParseDuration(text)
 	if err != nil || t < 0 {
 		return fmt.Errorf("%q is no time: 500ms, 2s, 1m30s", text)
 	}
@@ -62,19 +58,6 @@ func (d *Duration) UnmarshalText(text []byte) error {
 }
 
 func (d Duration) String() string { return time.Duration(d).String() }
-
-// MarshalText writes what UnmarshalText reads.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// JSONSchema describes a size to editors.
-func (Size) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "integer"}, {Type: "string"}}, Description: "bytes: 4096, 64KiB, 1.5MiB, 2GiB"}
-}
-
-// JSONSchema describes a duration to editors.
-func (Duration) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "string", Description: "500ms, 2s, 1m30s"}
-}
 
 // quantity is a number with the unit of a measure, in the measure's own: seconds,
 // bytes, or a plain number.

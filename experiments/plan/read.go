@@ -34,11 +34,14 @@ const sizeLimit = 1 << 20
 const cellLimit = 10000
 
 // Read reads an experiment file and checks all of it, in each cell. The error is
-// an [Error], or that of the filesystem.
+// an [Error].
 func Read(path string, flags Flags) (*Plan, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read experiment: %w", err)
+		if cause := (*os.PathError)(nil); errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return nil, &Error{Path: path, Cause: err.Error(), Remedy: "name a file that says what to ask: see crucible experiment --help"}
 	}
 	defer f.Close()
 	var b bytes.Buffer

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/invopop/jsonschema"
 )
 
 // Step is one thing that is done with the container.
@@ -201,23 +200,4 @@ func (o Options) check(of string, known []string) error {
 		}
 	}
 	return nil
-}
-
-// JSONSchema describes options to editors.
-func (Options) JSONSchema() *jsonschema.Schema {
-	value := &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}, {Type: "array"}}}
-	return &jsonschema.Schema{Type: "object", AdditionalProperties: value}
-}
-
-// JSONSchema describes a step to editors.
-func (Step) JSONSchema() *jsonschema.Schema {
-	names := &jsonschema.Schema{Type: "string"}
-	choices := &jsonschema.Schema{Type: "object", Properties: jsonschema.NewProperties(), AdditionalProperties: jsonschema.FalseSchema}
-	for _, v := range Verbs() {
-		names.Enum = append(names.Enum, v.Name)
-		choices.Properties.Set(v.Name, &jsonschema.Schema{Description: v.What})
-	}
-	one := uint64(1)
-	choices.MinProperties, choices.MaxProperties = &one, &one
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{names, choices}}
 }

@@ -1,4 +1,7 @@
-package main
+// Package client is what feels an outage: one TCP connection to a server that
+// sends back what it gets, over which a question goes a millisecond after the last
+// one, and the times of the answers.
+package client
 
 import (
 	"errors"
@@ -9,9 +12,9 @@ import (
 	"time"
 )
 
-// pinger asks a server over one TCP connection, a thousand times a second,
-// and remembers when it got its answers.
-type pinger struct {
+// Client asks a server over one TCP connection, a thousand times a second, and
+// remembers when it got its answers.
+type Client struct {
 	conn    net.Conn
 	lock    sync.Mutex
 	answers []time.Time
@@ -19,60 +22,61 @@ type pinger struct {
 	failed  error
 }
 
-// newPinger connects. What it waits for next is whatever the peer sends.
-func newPinger(address string) (*pinger, error) {
+// Dial connects, and begins to ask.
+func Dial(address string) (*Client, error) {
 	dialer := net.Dialer{Timeout: time.Second}
 	dialer.SetMultipathTCP(false)
 	conn, err := dialer.Dial("tcp4", address)
 	if err != nil {
 		return nil, err
 	}
-	p := &pinger{conn: conn, done: make(chan struct{})}
-	go p.play()
-	return p, nil
+	c := &Client{conn: conn, done: make(chan struct{})}
+	go c.play()
+	return c, nil
 }
 
-func (p *pinger) play() {
-	defer close(p.done)
+func (c *Client) play() {
+	defer close(c.done)
 	ball := make([]byte, 8)
 	for {
 		begin := time.Now()
-		_, err := p.conn.Write(ball)
+		_, err := c.conn.Write(ball)
 		if err == nil {
-			_, err = io.ReadFull(p.conn, ball)
+			_, err = io.ReadFull(c.conn, ball)
 		}
 		now := time.Now()
-		p.lock.Lock()
+		c.lock.Lock()
 		if err != nil {
-			p.failed = err
-			p.lock.Unlock()
+			c.failed = err
+			c.lock.Unlock()
 			return
 		}
-		p.answers = append(p.answers, now)
-		p.lock.Unlock()
+		c.answers = append(c.answers, now)
+		c.lock.Unlock()
 		time.Sleep(time.Millisecond - now.Sub(begin))
 	}
 }
 
-func (p *pinger) close() {
-	p.conn.Close()
-	<-p.done
+// Close ends the connection.
+func (c *Client) Close() {
+	c.conn.Close()
+	<-c.done
 }
 
 // lost is how long a connection may be silent: a retransmission after seconds
 // is a result, one after minutes is none.
 const lost = 10 * time.Second
 
-// enough waits for so many answers after a moment.
-func (p *pinger) enough(after time.Time, count int) error {
+// Enough waits for so many answers after a moment.
+func (c *Client) Enough(after time.Time, count int) error {
 	timeout := time.After(lost)
 	for {
-		p.lock.Lock()
-		n, err := 0, p.failed
-		for i := len(p.answers) - 1; i >= 0 && p.answers[i].After(after); i-- {
+		c.lock.Lock()
+		n, err := 0, c.failed
+		for i := len(c.answers) - 1; i >= 0 && c.answers[i].After(after); i-- {
 			n++
 		}
-		p.lock.Unlock()
+		c.lock.Unlock()
 		switch {
 		case n >= count:
 			return nil
@@ -89,11 +93,11 @@ func (p *pinger) enough(after time.Time, count int) error {
 	}
 }
 
-// longest is the longest time without an answer since a moment.
-func (p *pinger) longest(since time.Time) time.Duration {
-	p.lock.Lock()
-	defer p.lock.Unlock()
-	return longestGap(p.answers, since)
+// Longest is the longest time without an answer since a moment.
+func (c *Client) Longest(since time.Time) time.Duration {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	return longestGap(c.answers, since)
 }
 
 // longestGap is the longest time between two answers, the second of which came
