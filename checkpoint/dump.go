@@ -39,6 +39,7 @@ type Options struct {
 	Timeout      time.Duration     // to freeze the tasks; 0 is FreezeLimit
 	Version      string            // of crucible, for the manifest
 	Command      []string          // the command line, for the manifest
+	Timeline     *Timeline         // what the command has done so far; nil: nothing
 	Progress     func(phase string)
 }
 
@@ -59,6 +60,7 @@ type dump struct {
 	spec  *specs.Spec
 	group *cgroup.Group
 	ns    *os.File // the container's network namespace, nil for the host's
+	p     *criu.Process
 	line  *Timeline
 
 	wasFrozen bool // by the user
@@ -89,12 +91,17 @@ type dump struct {
 // error it runs on, or is frozen still if it was frozen before, and no draft
 // stays behind. What cannot be checkpointed is a *preflight.Error.
 func Dump(ctx context.Context, c *container.Container, o Options) (*Result, error) {
-	d := &dump{c: c, o: o, line: NewTimeline(), gathered: make(chan error, 1)}
+	d := &dump{c: c, o: o, line: o.Timeline, gathered: make(chan error, 1)}
+	if d.line == nil {
+		d.line = NewTimeline(time.Time{})
+	}
+	d.line.Step("get hold of the container", false)
 	if o.Progress == nil {
 		d.o.Progress = func(string) {}
 	}
 	d.o.LeaveRunning = o.LeaveRunning || o.PreDump
 	err := d.run(ctx)
+	d.line.Stop()
 	r := &Result{Frozen: d.frozen, Left: d.o.LeaveRunning, Findings: d.report, Phases: d.line.Phases()}
 	var state *container.StateError
 	if errors.As(err, &state) {
@@ -108,6 +115,7 @@ func Dump(ctx context.Context, c *container.Container, o Options) (*Result, erro
 	}
 	if d.image != nil {
 		r.Ref, r.Dir = d.image.Ref(), d.image.Dir()
+		d.keepTimeline()
 	}
 	return r, nil
 }
@@ -141,14 +149,17 @@ func (d *dump) run(ctx context.Context) error {
 	}
 	defer d.guard.Close()
 	// CRIU takes its time to start: it does so beside the preflight.
+	d.line.Step("start CRIU", false)
 	p, err := d.startCRIU(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
+	d.p = p
 	if err := d.preflight(ctx); err != nil {
 		return err
 	}
+	d.line.Step("open the draft", false)
 	if d.draft, err = d.o.Store.Draft(ctx, d.c.Name); err != nil {
 		return err
 	}
@@ -170,7 +181,9 @@ func (d *dump) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, d.release(), d.goOn())
 	}
-	return d.after(ctx)
+	err = d.after(ctx)
+	d.line.Step("end CRIU", false)
+	return err
 }
 
 // endLimit is how long tasks that CRIU has killed may take to end.
@@ -224,7 +237,7 @@ func (d *dump) prepare(ctx context.Context) error {
 }
 
 func (d *dump) preflight(ctx context.Context) error {
-	defer d.line.Begin("preflight", false)()
+	d.line.Step("preflight", false)
 	d.o.Progress("preflight")
 	var err error
 	if d.spec, err = d.c.Spec(); err != nil {
@@ -287,6 +300,7 @@ func (d *dump) prepareParking(ctx context.Context) error {
 // before. From here on the container stands still.
 func (d *dump) freeze(ctx context.Context) error {
 	d.frozenAt = time.Now()
+	d.line.StepAt(d.frozenAt, "freeze", true)
 	if d.wasFrozen {
 		if err := d.vforking(); err != nil {
 			return err
@@ -300,14 +314,13 @@ func (d *dump) freeze(ctx context.Context) error {
 			return err
 		}
 	}
-	d.line.Add("freeze", d.frozenAt, time.Since(d.frozenAt), true)
 	if d.parking != nil {
-		end := d.line.Begin("park", true)
+		d.line.Step("park", true)
 		if err := d.parking.Start(ctx); err != nil {
 			return err
 		}
-		end()
 	}
+	d.line.Step("CRIU dump", true)
 	go func() { d.gathered <- d.gather(ctx) }()
 	return nil
 }
@@ -315,7 +328,8 @@ func (d *dump) freeze(ctx context.Context) error {
 // dumped is the answer to CRIU's post-dump: the tasks stand still, CRIU's
 // files are written, and an error makes CRIU let the tasks go on.
 func (d *dump) dumped(ctx context.Context) error {
-	d.line.Add("CRIU dump", d.frozenAt, time.Since(d.frozenAt), true)
+	d.line.Step("save the rest", true)
+	defer d.line.Step("CRIU lets go", true)
 	if err := <-d.gathered; err != nil {
 		return err
 	}
@@ -340,7 +354,7 @@ func (d *dump) after(ctx context.Context) error {
 		if err := d.guard.Done(true); err != nil {
 			return err
 		}
-		defer d.line.Begin("take down", false)()
+		d.line.Step("take down", false)
 		if _, err := d.c.Wait(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
@@ -362,6 +376,7 @@ func (d *dump) after(ctx context.Context) error {
 func (d *dump) goOn() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	d.line.Step("thaw", false)
 	var errs []error
 	if d.parking != nil && !d.frozenAt.IsZero() {
 		// First, or what the container sends between thaw and delivery is lost.
@@ -372,10 +387,9 @@ func (d *dump) goOn() error {
 		d.frozen = time.Since(d.frozenAt)
 	}
 	if d.parking != nil {
-		end := d.line.Begin("deliver parked frames", false)
+		d.line.Step("deliver parked frames", false)
 		_, err := d.parking.Deliver(ctx, d.c.State.Attachment)
 		errs = append(errs, err, d.parking.Stop(ctx))
-		end()
 	}
 	return errors.Join(append(errs, d.guard.Done(false))...)
 }

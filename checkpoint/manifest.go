@@ -60,7 +60,7 @@ func readCPU(w *imagepb.Writer) error {
 // commit writes the last of our own files, digests everything and makes the
 // draft an image.
 func (d *dump) commit(ctx context.Context) error {
-	end := d.line.Begin("digests and commit", !d.o.LeaveRunning)
+	d.line.Step("digests", !d.o.LeaveRunning)
 	if !d.o.PreDump {
 		if err := d.draft.Put(images.Filesystem, d.archives); err != nil {
 			return err
@@ -69,7 +69,11 @@ func (d *dump) commit(ctx context.Context) error {
 	if err := d.keepLog(); err != nil {
 		return err
 	}
-	if err := d.draft.Put(images.Timeline, d.line.Proto()); err != nil {
+	if err := d.draft.Digest(ctx); err != nil {
+		return err
+	}
+	d.line.Step("commit", !d.o.LeaveRunning)
+	if err := d.draft.Put(images.Timeline, d.line.Proto(d.p.Marks())); err != nil {
 		return err
 	}
 	frozen := d.frozen
@@ -95,11 +99,8 @@ func (d *dump) commit(ctx context.Context) error {
 	for _, p := range d.processes.GetProcesses() {
 		m.Traits.Threads += p.Threads
 	}
-	if d.image, err = d.draft.Commit(ctx, m); err != nil {
-		return err
-	}
-	end()
-	return nil
+	d.image, err = d.draft.Commit(ctx, m)
+	return err
 }
 
 func (d *dump) writeBundle() error {

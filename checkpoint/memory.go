@@ -155,7 +155,7 @@ func (d *dump) preDump(ctx context.Context, p *criu.Process) error {
 	}
 	d.draft.Follow()
 	defer d.watch(p)()
-	defer d.line.Begin("CRIU pre-dump", false)()
+	d.line.Step("CRIU pre-dump", false)
 	d.frozen, err = p.PreDump(ctx, options)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"crucible/checkpoint/criu"
 	"crucible/images"
+	"crucible/proto/frame"
 )
 
 // startCRIU starts CRIU, which then waits for a request. It holds the guard
@@ -38,8 +39,8 @@ func (d *dump) workDir() (*os.File, error) {
 	return os.Open(dir)
 }
 
-// logFile is the name of CRIU's log in its working directory.
-const logFile = "checkpoint.log"
+// LogFile is the name of CRIU's log in its working directory.
+const LogFile = "checkpoint.log"
 
 // keepLog puts what CRIU has said and counted so far into the image. They are
 // copied in the kernel, 40 KB for a container with a few processes.
@@ -49,7 +50,7 @@ func (d *dump) keepLog() error {
 		return err
 	}
 	defer work.Close()
-	for name, file := range map[string]string{logFile: images.Log, criu.StatsFile: images.Statistics} {
+	for name, file := range map[string]string{LogFile: images.Log, criu.StatsFile: images.Statistics} {
 		if name == criu.StatsFile && !d.o.LeaveRunning {
 			continue // what is there is of an earlier dump
 		}
@@ -58,6 +59,23 @@ func (d *dump) keepLog() error {
 		}
 	}
 	return nil
+}
+
+// TimelineFile is where a container's last checkpoint has its timeline, in its
+// directory of logs beside CRIU's: it also tells of what came after the image
+// was whole.
+const TimelineFile = "checkpoint.timeline"
+
+// keepTimeline writes it. The checkpoint is done, whether it can be written or not.
+func (d *dump) keepTimeline() {
+	work, err := d.workDir()
+	if err != nil {
+		return
+	}
+	defer work.Close()
+	if data, err := frame.Encode(d.line.Proto(d.p.Marks())); err == nil {
+		_ = os.WriteFile(filepath.Join(work.Name(), TimelineFile), data, 0o600)
+	}
 }
 
 func (d *dump) keep(path, file string) error {
@@ -87,7 +105,7 @@ func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
 	need := d.report.Needs
 	o = criu.DumpOptions{
 		Common: criu.Common{
-			Images: dir, Work: work, LogFile: logFile, External: externalKeys(d.mounts), NetworkLock: criu.LockSkip,
+			Images: dir, Work: work, LogFile: LogFile, External: externalKeys(d.mounts), NetworkLock: criu.LockSkip,
 			TCPEstablished: need.TCPEstablished, TCPClose: need.TCPClose, SkipInFlight: need.SkipInFlight,
 			FileLocks: need.FileLocks, ShellJob: need.ShellJob, ExtUnixSockets: need.ExtUnixSockets, LinkRemap: need.LinkRemap,
 			IrmapScanPaths: need.IrmapPaths, Extra: d.o.Extra, OrphanPTSMaster: d.spec.Process.Terminal,
@@ -113,7 +131,7 @@ func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
 // dead or frozen, as was asked for.
 func (d *dump) criu(ctx context.Context, p *criu.Process) error {
 	d.o.Progress("dump")
-	end := d.line.Begin("CRIU's own preparation", false)
+	d.line.Step("CRIU's own preparation", false)
 	version, err := p.Version(ctx)
 	if err == nil {
 		err = version.Suffices()
@@ -135,7 +153,6 @@ func (d *dump) criu(ctx context.Context, p *criu.Process) error {
 	result, err := p.Dump(ctx, options, func(e criu.Event) error {
 		switch e.Script {
 		case criu.PreDump:
-			end()
 			if err := d.prepared(); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -26,6 +27,7 @@ func (d *Draft) Commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 	}
 	image, err := d.commit(ctx, m)
 	if err != nil {
+		d.digested = nil
 		return nil, fmt.Errorf("commit image of %s: %w", d.name, noSpace(d.store.Dir, err))
 	}
 	// The image is there; what is left of the draft, the next command sweeps.
@@ -35,10 +37,10 @@ func (d *Draft) Commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 
 func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error) {
 	m = proto.CloneOf(m)
-	files, err := digest.Tree(ctx, d.Dir(), digest.Options{Followed: d.unfollow(), Only: notManifest})
-	if err != nil {
+	if err := d.digest(ctx); err != nil {
 		return nil, err
 	}
+	files := d.digested
 	m.Files = make([]*imagepb.File, 0, len(files))
 	for _, f := range files {
 		entry := &imagepb.File{Path: f.Path, Size: uint64(f.Size), Symlink: f.Link}
@@ -65,6 +67,32 @@ func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 		}
 	}
 	return d.publish(ctx, m, nil, 0)
+}
+
+// Digest digests the files that are there and were not digested before, nearly
+// all of the work of a commit; nobody may write to them any more. Commit does it
+// for the rest.
+func (d *Draft) Digest(ctx context.Context) error {
+	if err := d.digest(ctx); err != nil {
+		return fmt.Errorf("digest image of %s: %w", d.name, err)
+	}
+	return nil
+}
+
+func (d *Draft) digest(ctx context.Context) error {
+	done := make(map[string]bool, len(d.digested))
+	for _, f := range d.digested {
+		done[f.Path] = true
+	}
+	more, err := digest.Tree(ctx, d.Dir(), digest.Options{
+		Followed: d.unfollow(), Only: func(path string) bool { return notManifest(path) && !done[path] },
+	})
+	if err != nil {
+		return err
+	}
+	d.digested = append(d.digested, more...)
+	slices.SortFunc(d.digested, func(a, b digest.File) int { return strings.Compare(a.Path, b.Path) })
+	return nil
 }
 
 func notManifest(path string) bool { return path != Manifest }

@@ -47,6 +47,7 @@ type Draft struct {
 	base     string   // .drafts/NAME-RANDOM: the lock, and the directory to be
 	lock     *os.File // nil: committed or discarded
 	follower *digest.Follower
+	digested []digest.File   // see Digest
 	parent   *imagepb.Parent // see BuildOn
 	hold     *os.File        // on the parent
 	taken    *taken          // see Take

@@ -34,6 +34,7 @@ type jobArgs struct {
 	Net        network.Config `json:"net"`
 	Lazy       bool           `json:"lazy"`
 	TCPClose   bool           `json:"tcpClose"`
+	Trace      bool           `json:"trace"`
 	NewAddress bool           `json:"newAddress"`
 	Extra      []string       `json:"extra"`
 	Notes      []string       `json:"notes"`
@@ -44,6 +45,7 @@ type jobResult struct {
 	Started time.Time          `json:"started"`
 	Notes   []string           `json:"notes"`
 	Phases  []checkpoint.Phase `json:"phases"`
+	Marks   []criu.Mark        `json:"marks"`
 }
 
 // job is a restore under way, in the monitor.
@@ -53,6 +55,7 @@ type job struct {
 	image  *images.Image
 	hold   *os.File // on the image
 	line   *checkpoint.Timeline
+	marks  []criu.Mark
 	notes  []string
 	spaces imagepb.Namespaces
 	mounts imagepb.Mounts
@@ -70,7 +73,7 @@ type job struct {
 // Job brings a container up from an image, in its monitor m. See
 // [container.MaybeMonitor].
 func Job(ctx context.Context, m *container.Monitor, raw json.RawMessage) (any, error) {
-	j := &job{m: m, line: checkpoint.NewTimeline(), verified: make(chan error, 1), loaded: make(chan error, 1)}
+	j := &job{m: m, line: checkpoint.NewTimeline(time.Time{}), verified: make(chan error, 1), loaded: make(chan error, 1)}
 	if err := json.Unmarshal(raw, &j.a); err != nil {
 		return nil, err
 	}
@@ -78,6 +81,7 @@ func Job(ctx context.Context, m *container.Monitor, raw json.RawMessage) (any, e
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	j.damaged = cancel
+	j.line.Step("open the image", false)
 	j.notes = j.a.Notes
 	if err := j.run(ctx); err != nil {
 		j.drop()
@@ -87,7 +91,8 @@ func Job(ctx context.Context, m *container.Monitor, raw json.RawMessage) (any, e
 		}
 		return nil, err
 	}
-	return jobResult{Started: j.line.Started, Notes: j.notes, Phases: j.line.Phases()}, nil
+	j.line.Stop()
+	return jobResult{Started: j.line.Started, Notes: j.notes, Phases: j.line.Phases(), Marks: j.marks}, nil
 }
 
 func (j *job) run(ctx context.Context) error {
@@ -95,11 +100,13 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	defer j.hold.Close()
+	j.line.Step("make the cgroup", false)
 	if err := j.makeGroup(); err != nil {
 		return err
 	}
 	// CRIU takes its time to start: it does so while we prepare. It comes from
 	// this thread, and so sees the mounts that are made on it later.
+	j.line.Step("start CRIU", false)
 	ns, err := j.m.NetNS()
 	if err != nil {
 		return err
@@ -109,6 +116,7 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	defer p.Close()
+	j.line.Step("prepare", false)
 	if err := j.prepare(ctx); err != nil {
 		return err
 	}
@@ -117,6 +125,7 @@ func (j *job) run(ctx context.Context) error {
 	}
 	// The tasks run on pages that are not known to be whole yet. If they are
 	// not, the container ends with the error.
+	j.line.Step("wait for the pages", false)
 	return <-j.loaded
 }
 
@@ -216,7 +225,6 @@ func (j *job) verify(ctx context.Context, done chan<- error, workers int, only f
 
 // prepare makes what the tasks will stand in.
 func (j *job) prepare(ctx context.Context) error {
-	defer j.line.Begin("prepare", false)()
 	var err error
 	if j.parked, err = j.m.TakeParked(); err != nil {
 		return err
@@ -290,7 +298,7 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 		return err
 	}
 	defer closeAll()
-	start := time.Now()
+	j.line.Step("CRIU restore", false)
 	result, err := p.Restore(ctx, o, func(e criu.Event) error { return j.event(ctx, e) })
 	if err != nil {
 		if loader != nil {
@@ -298,7 +306,8 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 		}
 		return j.blame(ctx, err)
 	}
-	j.line.Add("CRIU restore", start, result.Done.Sub(start), false)
+	j.line.StepAt(result.Done, "adopt the tasks", false)
+	j.marks = result.Marks
 	if err := j.limitRoom(); err != nil {
 		return err
 	}
@@ -377,7 +386,7 @@ func (j *job) deliver(ctx context.Context) error {
 	if j.parked == nil {
 		return nil
 	}
-	defer j.line.Begin("deliver parked frames", false)()
+	j.line.Step("deliver parked frames", false)
 	return j.m.OnHost(func() error {
 		a := j.m.Container().State.Attachment
 		if a == nil || !j.parked.For(a) {
@@ -386,6 +395,27 @@ func (j *job) deliver(ctx context.Context) error {
 		_, err := j.parked.Deliver(ctx, a)
 		return errors.Join(err, j.parked.Stop(ctx))
 	})
+}
+
+// quietPages is how much memory, of processes that may share it with their
+// parents, CRIU may log: at most a thousand lines.
+const quietPages = 4 << 20
+
+// quiet: CRIU is to log little. At the level that has times it writes a line for
+// every page of a process that may share it with its parent (criu/mem.c:
+// restore_priv_vma_content), which takes as long as to restore the page.
+func (j *job) quiet() bool {
+	m := j.image.Manifest
+	if j.a.Trace || m.GetTraits().GetProcesses() < 2 {
+		return false
+	}
+	sum, most := uint64(0), uint64(0)
+	for _, f := range m.Files {
+		if images.IsPages(f.Path) {
+			sum, most = sum+f.Size, max(most, f.Size)
+		}
+	}
+	return sum-most > quietPages || m.Parent != nil // the largest may have none
 }
 
 func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *criu.Loader, closeAll func(), err error) {
@@ -407,7 +437,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 	manifest := j.image.Manifest
 	o = criu.RestoreOptions{
 		Common: criu.Common{
-			Images: dir, Work: work, LogFile: "restore.log", NetworkLock: criu.LockSkip,
+			Images: dir, Work: work, LogFile: LogFile, Quiet: j.quiet(), NetworkLock: criu.LockSkip,
 			TCPEstablished: true, TCPClose: j.a.TCPClose, FileLocks: true, ShellJob: manifest.Options["shell-job"] == "true",
 			ExtUnixSockets: manifest.Options["ext-unix-sk"] == "true", LazyPages: j.a.Lazy, Extra: j.a.Extra, OrphanPTSMaster: manifest.GetTraits().GetTerminal(),
 		},
@@ -437,7 +467,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 
 // newJobArgs decides how the container meets the network.
 func newJobArgs(image *images.Image, c *container.Container, o Options) (*jobArgs, error) {
-	a := &jobArgs{Store: image.Store().Dir, Ref: image.Ref(), CRIU: o.CRIU.Path, Lazy: o.Lazy, TCPClose: o.TCPClose, Extra: o.Extra}
+	a := &jobArgs{Store: image.Store().Dir, Ref: image.Ref(), CRIU: o.CRIU.Path, Lazy: o.Lazy, TCPClose: o.TCPClose, Trace: o.Trace, Extra: o.Extra}
 	var spaces imagepb.Namespaces
 	if err := image.Get(images.Namespaces, &spaces); err != nil {
 		return nil, err

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"crucible/checkpoint"
 	"crucible/checkpoint/criu"
@@ -15,6 +17,7 @@ import (
 	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
+	"crucible/proto/frame"
 	"crucible/proto/imagepb"
 )
 
@@ -27,8 +30,10 @@ type Options struct {
 	Publish  []network.Port // ports of the host that lead to it; none: the image's for its own name
 	Lazy     bool           // let it run before its memory is loaded
 	TCPClose bool           // restore TCP connections closed
+	Trace    bool           // have CRIU log every step, also where that takes time
 	Extra    []string       // other options of CRIU, by their long names
 	Progress func(phase string)
+	Timeline *checkpoint.Timeline // what the command has done so far; nil: nothing
 }
 
 // Result is a container that came back.
@@ -45,7 +50,11 @@ type Result struct {
 // left; a stopped container of that name is as it was before, but is defined by
 // the image.
 func From(ctx context.Context, image *images.Image, o Options) (*Result, error) {
-	line := checkpoint.NewTimeline()
+	line := o.Timeline
+	if line == nil {
+		line = checkpoint.NewTimeline(time.Time{})
+	}
+	line.Step("check the image", false)
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
@@ -61,6 +70,7 @@ func From(ctx context.Context, image *images.Image, o Options) (*Result, error) 
 	if err := host.CheckpointRestore(); err != nil {
 		return nil, fmt.Errorf("restore from %s: %w", image.Ref(), err)
 	}
+	line.Step("make the container", false)
 	c, created, err := target(ctx, image, o)
 	if err != nil {
 		return nil, wrap(image, cmp.Or(o.Name, image.Name), err)
@@ -68,6 +78,7 @@ func From(ctx context.Context, image *images.Image, o Options) (*Result, error) 
 	args, err := newJobArgs(image, c, o)
 	if err == nil {
 		o.Progress("restore")
+		line.Step("start the monitor", false)
 		var r jobResult
 		if err = c.Spawn(ctx, JobName, args, &r); err == nil {
 			return finish(c, image, line, r)
@@ -81,18 +92,50 @@ func From(ctx context.Context, image *images.Image, o Options) (*Result, error) 
 }
 
 func finish(c *container.Container, image *images.Image, line *checkpoint.Timeline, r jobResult) (*Result, error) {
+	took(line, r)
 	if err := c.Reload(); err != nil {
 		return nil, err
 	}
-	out := &Result{Name: c.Name, Image: image.Ref(), Pid: c.State.Init.Pid, Notes: r.Notes, Phases: r.Phases}
+	out := &Result{Name: c.Name, Image: image.Ref(), Pid: c.State.Init.Pid, Notes: r.Notes}
 	if a := c.State.Attachment; a != nil {
 		out.Address = a.Address.Addr().String()
 	}
-	shift := r.Started.Sub(line.Started)
-	for i := range out.Phases {
-		out.Phases[i].Start += shift
-	}
+	line.Stop()
+	out.Phases = line.Phases()
+	keep(c, line, r.Marks)
 	return out, nil
+}
+
+// took adds what the monitor has done, in whose time the command waited.
+func took(line *checkpoint.Timeline, r jobResult) {
+	line.StepAt(r.Started, "", false)
+	shift := r.Started.Sub(line.Started)
+	last := shift
+	for _, p := range r.Phases {
+		p.Start += shift
+		if p.Track == "" {
+			p.Track = checkpoint.Monitor
+			last = max(last, p.Start+p.Duration)
+		}
+		line.Add(p)
+	}
+	line.StepAt(line.Started.Add(last), "hear from the monitor", false)
+}
+
+// TimelineFile is where a container's last restore has its timeline, in its
+// directory of logs beside CRIU's.
+const TimelineFile = "restore.timeline"
+
+// LogFile is the name of CRIU's log there.
+const LogFile = "restore.log"
+
+// keep writes the timeline for who asks later. That it cannot be written is no
+// reason for a restore to fail.
+func keep(c *container.Container, line *checkpoint.Timeline, marks []criu.Mark) {
+	data, err := frame.Encode(line.Proto(marks))
+	if err == nil {
+		_ = os.WriteFile(filepath.Join(c.Root.Logs(c.Name), TimelineFile), data, 0o600)
+	}
 }
 
 // target finds or makes the directory of the container that comes back.
@@ -178,6 +221,7 @@ func Clones(ctx context.Context, image *images.Image, count, parallel int, o Opt
 			defer wg.Done()
 			defer func() { <-slots }()
 			one := o
+			one.Timeline = nil
 			one.Name = fmt.Sprintf("%s-%d", base, i+1)
 			results[i], errs[i] = From(ctx, image, one)
 		}()

@@ -30,7 +30,8 @@ type Common struct {
 	Work   *os.File // the directory for the log; nil is Images
 
 	LogFile  string // a plain name in Work; "" is criu.log
-	logLevel int    // 0 is 3, what CRIU does and when; tests ask for 4, everything
+	Quiet    bool   // log only what is wrong, instead of what CRIU does and when
+	logLevel int    // tests ask for 4, everything
 
 	External    []string // mnt[/dev]:dev, net[4026531840]:key, unix[99], ...
 	NetworkLock Lock
@@ -124,7 +125,11 @@ func (c *Common) request() (*rpc.CriuOpts, string, error) {
 	// the errors. For a tiny container it costs 0.4 ms of a dump and 1 ms of a
 	// restore.
 	level := c.logLevel
-	if level == 0 {
+	switch {
+	case level > 0:
+	case c.Quiet:
+		level = 2
+	default:
 		level = 3
 	}
 	r := &rpc.CriuOpts{

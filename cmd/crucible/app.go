@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"crucible/checkpoint"
 	"crucible/checkpoint/criu"
 	"crucible/container"
 	"crucible/images"
@@ -24,7 +26,9 @@ type app struct {
 
 	rootDir  string
 	criuPath string
-	json     bool // of the command that runs, for the form of its error
+	json     bool      // of the command that runs, for the form of its error
+	born     time.Time // when the process was made, for the commands with a timeline
+	began    time.Time // main
 }
 
 // Command groups of the help text.
@@ -112,7 +116,7 @@ func (a *app) addCommands(root *cobra.Command, args []string) {
 		verbs []verb
 	}{
 		{groupRun, []verb{{"run", newRunCommand}, {"create", newCreateCommand}, {"start", newStartCommand}, {"exec", newExecCommand}, {"attach", newAttachCommand}, {"freeze", newFreezeCommand}, {"thaw", newThawCommand}, {"kill", newKillCommand}, {"stop", newStopCommand}, {"wait", newWaitCommand}, {"update", newUpdateCommand}, {"delete", newDeleteCommand}}},
-		{groupLook, []verb{{"list", newListCommand}, {"info", newInfoCommand}, {"ps", newPsCommand}, {"stats", newStatsCommand}, {"logs", newLogsCommand}}},
+		{groupLook, []verb{{"list", newListCommand}, {"info", newInfoCommand}, {"ps", newPsCommand}, {"stats", newStatsCommand}, {"logs", newLogsCommand}, {"timeline", newTimelineCommand}}},
 		{groupCR, []verb{{"checkpoint", newCheckpointCommand}, {"restore", newRestoreCommand}, {"image", newImageCommand}, {"explain", newExplainCommand}}},
 		{groupLab, []verb{{"experiment", newExperimentCommand}, {"kernel", newKernelCommand}}},
 		{groupOther, []verb{{"doctor", newDoctorCommand}, {"completion", func(*app) *cobra.Command { return newCompletionCommand(root) }}}},
@@ -175,6 +179,14 @@ func (a *app) print(asJSON bool, value any, text func() error) error {
 	out := json.NewEncoder(a.stdout)
 	out.SetIndent("", "  ")
 	return out.Encode(value)
+}
+
+// timeline begins with the process.
+func (a *app) timeline(first string) *checkpoint.Timeline {
+	line := checkpoint.NewTimeline(a.born)
+	line.Step("start the program", false)
+	line.StepAt(a.began, first, false)
+	return line
 }
 
 // jsonFlag gives a command --json.

@@ -103,6 +103,7 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 		return err
 	}
 	o.Progress = a.progress()
+	o.Timeline = a.timeline("find container and CRIU")
 	r, err := checkpoint.Dump(c.Context(), box, o.Options)
 	o.Progress("")
 	if err != nil {

@@ -10,7 +10,9 @@ package main
 import (
 	"context"
 	"os"
+	"time"
 
+	"crucible/checkpoint"
 	"crucible/container"
 	"crucible/experiments/builtin"
 	"crucible/experiments/conformance"
@@ -31,7 +33,11 @@ func main() {
 	builtin.MaybeRun()
 	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work})
 
+	began, born := time.Now(), time.Time{}
+	if len(os.Args) > 1 && (os.Args[1] == "checkpoint" || os.Args[1] == "restore") {
+		born = checkpoint.ProcessStarted()
+	}
 	ctx, interrupts := catchInterrupts(context.Background())
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, interrupts: interrupts}
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, interrupts: interrupts, born: born, began: began}
 	os.Exit(a.run(ctx, os.Args[1:]))
 }

@@ -55,6 +55,7 @@ missing or does not work here.`,
 	f.IntVar(&o.parallel, "parallel", runtime.NumCPU(), "how many clones to make at the same time")
 	f.BoolVar(&o.Lazy, "lazy", false, "let it run before its memory is loaded (userfaultfd)")
 	f.BoolVar(&o.TCPClose, "tcp-close", false, "restore TCP connections closed")
+	f.BoolVar(&o.Trace, "trace", false, "have CRIU log every step, for crucible timeline, also where that takes time")
 	f.StringArrayVar(&o.Extra, "criu-option", nil, "any other option of CRIU: NAME[=VALUE]")
 	a.jsonFlag(c)
 	return c
@@ -93,6 +94,7 @@ func runRestore(c *cobra.Command, a *app, o *restoreOptions, ref string) error {
 		return err
 	}
 	o.Progress = a.progress()
+	o.Timeline = a.timeline("find image and CRIU")
 	results := []*restore.Result{}
 	if o.count > 0 {
 		results, err = restore.Clones(c.Context(), image, o.count, o.parallel, o.Options)

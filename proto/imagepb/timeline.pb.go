@@ -22,13 +22,25 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Timeline is timeline.pb.
+// Timeline is timeline.pb. One of a restore is in the container's directory of
+// logs, and not in an image.
 type Timeline struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Start of the checkpoint: clock_gettime(2), CLOCK_REALTIME.
+	// Start of the command's process, or else of the checkpoint: clock_gettime(2),
+	// CLOCK_REALTIME.
 	StartedUnixNs int64 `protobuf:"varint,1,opt,name=started_unix_ns,json=startedUnixNs,proto3" json:"started_unix_ns,omitempty"`
-	// In the order of their start; they may overlap and lie in one another.
-	Phases        []*Phase `protobuf:"bytes,2,rep,name=phases,proto3" json:"phases,omitempty"`
+	// In the order of their start; those of one track may overlap only if it is
+	// "beside".
+	Phases []*Phase `protobuf:"bytes,2,rep,name=phases,proto3" json:"phases,omitempty"`
+	// The points at which CRIU asked crucible. They join the times in CRIU's log
+	// (criu.log), which count from the opening of the log, with those of the phases:
+	// between the two times of a mark CRIU waits, so every line before that
+	// place in the log was written before the first, and every other one after the
+	// second.
+	Marks []*Mark `protobuf:"bytes,3,rep,name=marks,proto3" json:"marks,omitempty"`
+	// When this was written, from the start: for an image, when all but this file
+	// was digested.
+	EndedNs       int64 `protobuf:"varint,4,opt,name=ended_ns,json=endedNs,proto3" json:"ended_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -78,6 +90,20 @@ func (x *Timeline) GetPhases() []*Phase {
 	return nil
 }
 
+func (x *Timeline) GetMarks() []*Mark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+func (x *Timeline) GetEndedNs() int64 {
+	if x != nil {
+		return x.EndedNs
+	}
+	return 0
+}
+
 // Phase is a part of the checkpoint, timed with CLOCK_MONOTONIC.
 type Phase struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -87,7 +113,11 @@ type Phase struct {
 	StartNs    int64 `protobuf:"varint,2,opt,name=start_ns,json=startNs,proto3" json:"start_ns,omitempty"`
 	DurationNs int64 `protobuf:"varint,3,opt,name=duration_ns,json=durationNs,proto3" json:"duration_ns,omitempty"`
 	// The container stood still, from the beginning of the phase to its end.
-	Frozen        bool `protobuf:"varint,4,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	Frozen bool `protobuf:"varint,4,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	// Who did it. Absent: the command, whose phases follow upon each other without
+	// a gap. "beside": something that ran at the same time. "monitor": the
+	// container's monitor, for which the command waited.
+	Track         string `protobuf:"bytes,5,opt,name=track,proto3" json:"track,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -151,20 +181,110 @@ func (x *Phase) GetFrozen() bool {
 	return false
 }
 
+func (x *Phase) GetTrack() string {
+	if x != nil {
+		return x.Track
+	}
+	return ""
+}
+
+// Mark is an event of CRIU's, at which it waits for an answer.
+type Mark struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By CRIU's name for it, such as "pre-dump" (criu/action-scripts.c).
+	Event string `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// From the start of the checkpoint or restore: when the question came, and when
+	// it was answered; 0: it was not yet.
+	AskedNs    int64 `protobuf:"varint,2,opt,name=asked_ns,json=askedNs,proto3" json:"asked_ns,omitempty"`
+	AnsweredNs int64 `protobuf:"varint,3,opt,name=answered_ns,json=answeredNs,proto3" json:"answered_ns,omitempty"`
+	// The size of CRIU's log at the question.
+	LogBytes      uint64 `protobuf:"varint,4,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_crucible_image_timeline_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	register()
+	mi := &file_crucible_image_timeline_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_crucible_image_timeline_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Mark) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *Mark) GetAskedNs() int64 {
+	if x != nil {
+		return x.AskedNs
+	}
+	return 0
+}
+
+func (x *Mark) GetAnsweredNs() int64 {
+	if x != nil {
+		return x.AnsweredNs
+	}
+	return 0
+}
+
+func (x *Mark) GetLogBytes() uint64 {
+	if x != nil {
+		return x.LogBytes
+	}
+	return 0
+}
+
 var File_crucible_image_timeline_proto protoreflect.FileDescriptor
 
 const file_crucible_image_timeline_proto_rawDesc = "" +
 	"\n" +
-	"\x1dcrucible/image/timeline.proto\x12\x0ecrucible.image\"a\n" +
+	"\x1dcrucible/image/timeline.proto\x12\x0ecrucible.image\"\xa8\x01\n" +
 	"\bTimeline\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x01 \x01(\x03R\rstartedUnixNs\x12-\n" +
-	"\x06phases\x18\x02 \x03(\v2\x15.crucible.image.PhaseR\x06phases\"o\n" +
+	"\x06phases\x18\x02 \x03(\v2\x15.crucible.image.PhaseR\x06phases\x12*\n" +
+	"\x05marks\x18\x03 \x03(\v2\x14.crucible.image.MarkR\x05marks\x12\x19\n" +
+	"\bended_ns\x18\x04 \x01(\x03R\aendedNs\"\x85\x01\n" +
 	"\x05Phase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bstart_ns\x18\x02 \x01(\x03R\astartNs\x12\x1f\n" +
 	"\vduration_ns\x18\x03 \x01(\x03R\n" +
 	"durationNs\x12\x16\n" +
-	"\x06frozen\x18\x04 \x01(\bR\x06frozenB\x18Z\x16crucible/proto/imagepbb\x06proto3"
+	"\x06frozen\x18\x04 \x01(\bR\x06frozen\x12\x14\n" +
+	"\x05track\x18\x05 \x01(\tR\x05track\"u\n" +
+	"\x04Mark\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\tR\x05event\x12\x19\n" +
+	"\basked_ns\x18\x02 \x01(\x03R\aaskedNs\x12\x1f\n" +
+	"\vanswered_ns\x18\x03 \x01(\x03R\n" +
+	"answeredNs\x12\x1b\n" +
+	"\tlog_bytes\x18\x04 \x01(\x04R\blogBytesB\x18Z\x16crucible/proto/imagepbb\x06proto3"
 
 var (
 	file_crucible_image_timeline_proto_rawDescOnce sync.Once
@@ -178,18 +298,20 @@ func file_crucible_image_timeline_proto_rawDescGZIP() []byte {
 	return file_crucible_image_timeline_proto_rawDescData
 }
 
-var file_crucible_image_timeline_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_crucible_image_timeline_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_crucible_image_timeline_proto_goTypes = []any{
 	(*Timeline)(nil), // 0: crucible.image.Timeline
 	(*Phase)(nil),    // 1: crucible.image.Phase
+	(*Mark)(nil),     // 2: crucible.image.Mark
 }
 var file_crucible_image_timeline_proto_depIdxs = []int32{
 	1, // 0: crucible.image.Timeline.phases:type_name -> crucible.image.Phase
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: crucible.image.Timeline.marks:type_name -> crucible.image.Mark
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func file_crucible_image_timeline_proto_init() {
@@ -202,7 +324,7 @@ func file_crucible_image_timeline_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crucible_image_timeline_proto_rawDesc), len(file_crucible_image_timeline_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
