@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crucible/checkpoint/criu"
+	"crucible/proto/frame"
 	"crucible/proto/imagepb"
 )
 
@@ -125,6 +126,19 @@ func (t *Timeline) Proto(marks []criu.Mark) *imagepb.Timeline {
 		out.Marks = append(out.Marks, one)
 	}
 	return out
+}
+
+// Keep writes the timeline to a file, for who asks later. What it tells of is
+// done, whether it can be written or not.
+func (t *Timeline) Keep(path string, marks []criu.Mark) {
+	data, err := frame.Encode(t.Proto(marks))
+	if err != nil {
+		return
+	}
+	// A new file: to truncate the old one makes ext4 write the new content to the
+	// disk at once, some milliseconds (ext4(5): auto_da_alloc).
+	_ = os.Remove(path)
+	_ = os.WriteFile(path, data, 0o600)
 }
 
 // ProcessStarted is about when this process was made, if its first thread calls

@@ -12,7 +12,6 @@ import (
 
 	"crucible/checkpoint/criu"
 	"crucible/images"
-	"crucible/proto/frame"
 )
 
 // startCRIU starts CRIU, which then waits for a request. It holds the guard
@@ -66,16 +65,14 @@ func (d *dump) keepLog() error {
 // was whole.
 const TimelineFile = "checkpoint.timeline"
 
-// keepTimeline writes it. The checkpoint is done, whether it can be written or not.
+// keepTimeline writes it.
 func (d *dump) keepTimeline() {
 	work, err := d.workDir()
 	if err != nil {
 		return
 	}
 	defer work.Close()
-	if data, err := frame.Encode(d.line.Proto(d.p.Marks())); err == nil {
-		_ = os.WriteFile(filepath.Join(work.Name(), TimelineFile), data, 0o600)
-	}
+	d.line.Keep(filepath.Join(work.Name(), TimelineFile), d.p.Marks())
 }
 
 func (d *dump) keep(path, file string) error {

@@ -17,7 +17,6 @@ import (
 	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
-	"crucible/proto/frame"
 	"crucible/proto/imagepb"
 )
 
@@ -102,7 +101,7 @@ func finish(c *container.Container, image *images.Image, line *checkpoint.Timeli
 	}
 	line.Stop()
 	out.Phases = line.Phases()
-	keep(c, line, r.Marks)
+	line.Keep(filepath.Join(c.Root.Logs(c.Name), TimelineFile), r.Marks)
 	return out, nil
 }
 
@@ -128,15 +127,6 @@ const TimelineFile = "restore.timeline"
 
 // LogFile is the name of CRIU's log there.
 const LogFile = "restore.log"
-
-// keep writes the timeline for who asks later. That it cannot be written is no
-// reason for a restore to fail.
-func keep(c *container.Container, line *checkpoint.Timeline, marks []criu.Mark) {
-	data, err := frame.Encode(line.Proto(marks))
-	if err == nil {
-		_ = os.WriteFile(filepath.Join(c.Root.Logs(c.Name), TimelineFile), data, 0o600)
-	}
-}
 
 // target finds or makes the directory of the container that comes back.
 func target(ctx context.Context, image *images.Image, o Options) (c *container.Container, created bool, err error) {

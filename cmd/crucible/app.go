@@ -184,7 +184,11 @@ func (a *app) print(asJSON bool, value any, text func() error) error {
 // timeline begins with the process.
 func (a *app) timeline(first string) *checkpoint.Timeline {
 	line := checkpoint.NewTimeline(a.born)
-	line.Step("start the program", false)
+	if a.born.IsZero() {
+		line = checkpoint.NewTimeline(a.began)
+	} else {
+		line.Step("start the program", false)
+	}
 	line.StepAt(a.began, first, false)
 	return line
 }

@@ -95,9 +95,9 @@ func imageTrace(i *images.Image) (*timeline.Trace, error) {
 func (a *app) draw(t *timeline.Trace, d drawing) error {
 	switch {
 	case d.html != "":
-		return a.writeTo(d.html, t.WriteHTML)
+		return a.drawTo(d.html, t.WriteHTML)
 	case d.perfetto != "":
-		return a.writeTo(d.perfetto, t.WritePerfetto)
+		return a.drawTo(d.perfetto, t.WritePerfetto)
 	}
 	return a.print(a.json, t, func() error {
 		return t.WriteText(a.stdout, timeline.TextOptions{Width: a.width(), Colours: a.colours(), All: d.all})
@@ -113,19 +113,17 @@ func (a *app) width() int {
 	return w
 }
 
-// writeTo writes a whole file, or nothing of it.
-func (a *app) writeTo(path string, write func(io.Writer) error) error {
+// drawTo writes a whole file, or nothing of it.
+func (a *app) drawTo(path string, write func(io.Writer) error) error {
 	if path == "-" {
-		return write(a.stdout)
+		path = ""
 	}
-	f, err := os.Create(path)
-	if err != nil {
-		return &outputError{path, errors.Unwrap(err)}
+	err := a.writeTo(path, write)
+	var failed *os.PathError
+	if errors.As(err, &failed) && path != "" {
+		return &outputError{path, failed.Err}
 	}
-	if err := errors.Join(write(f), f.Close()); err != nil {
-		return &outputError{path, errors.Join(err, os.Remove(path))}
-	}
-	return nil
+	return err
 }
 
 // outputError: a file that was asked for cannot be written.

@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"crucible/checkpoint"
@@ -34,7 +35,7 @@ func main() {
 	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work})
 
 	began, born := time.Now(), time.Time{}
-	if len(os.Args) > 1 && (os.Args[1] == "checkpoint" || os.Args[1] == "restore") {
+	if slices.Contains(os.Args, "checkpoint") || slices.Contains(os.Args, "restore") { // 0.03 ms
 		born = checkpoint.ProcessStarted()
 	}
 	ctx, interrupts := catchInterrupts(context.Background())

@@ -53,8 +53,9 @@ func TestTimelineAccounts(t *testing.T) {
 	// with the test, and nothing else runs on it.
 	runtime.LockOSThread()
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
-	// 30 MB, so that a command takes a little longer than to make its process.
-	run(nil, "run", "-d", "--name", name, "--", "sh", "-c", "x=$(head -c 30000000 /dev/zero | tr '\\0' x); echo ready; sleep 1000; :")
+	// 60 MB, so that a command takes long against the making and the end of its own
+	// process: 1 to 3 ms, of which nobody but its parent can know.
+	run(nil, "run", "-d", "--name", name, "--", "sh", "-c", "x=$(head -c 60000000 /dev/zero | tr '\\0' x); echo ready; sleep 1000; :")
 	t.Cleanup(func() { run(nil, "delete", "-f", name) })
 	awaitOutput(t, root, name, "ready")
 	best := map[string]float64{}
