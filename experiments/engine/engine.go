@@ -28,6 +28,8 @@ type Options struct {
 	Enough   EnoughFunc  // for Repetitions.Until
 	Event    func(Event) // progress; may be nil
 	Flags    plan.Flags  // to read the file in Dir again
+
+	disturbed func(*Record) bool // nil: what the noise says
 }
 
 // EnoughFunc tells whether a cell's median of a measure is known to within a
@@ -81,6 +83,9 @@ func Run(ctx context.Context, o Options) (*Results, error) {
 	e := &engine{Options: o, begun: time.Now()}
 	if e.Event == nil {
 		e.Event = func(Event) {}
+	}
+	if e.disturbed == nil {
+		e.disturbed = func(r *Record) bool { return r.Noise.beyond(o.Plan.File.Limits.Steal, r.Seconds) }
 	}
 	cells, err := e.cells()
 	if err != nil {
@@ -250,7 +255,7 @@ func (e *engine) once(ctx context.Context, c plan.Values, round int) error {
 			return err
 		}
 		record.Repeated = try > 0
-		noisy := round > 0 && record.Noise.Steal > e.Plan.File.Limits.Steal
+		noisy := round > 0 && e.disturbed(record)
 		switch {
 		case round <= 0:
 			record.Kind = WarmUp

@@ -30,7 +30,8 @@ func play(t *testing.T, ctx context.Context, source string, change func(*Options
 	if err != nil {
 		testenv.Skip(t, "%v", err)
 	}
-	o := Options{Plan: p, Dir: filepath.Join(t.TempDir(), "results"), Crucible: testenv.Binary(t), CRIU: found.Path, Version: "test", Flags: flags}
+	o := Options{Plan: p, Dir: filepath.Join(t.TempDir(), "results"), Crucible: testenv.Binary(t), CRIU: found.Path, Version: "test", Flags: flags,
+		disturbed: func(*Record) bool { return false }} // whatever else the machine does
 	if change != nil {
 		change(&o)
 	}
@@ -235,7 +236,7 @@ func TestRepetitions(t *testing.T) {
 func TestNoise(t *testing.T) {
 	r, err := play(t, t.Context(), short, func(o *Options) {
 		o.Only, o.Runs = []string{"n=1"}, 1
-		o.Plan.File.Limits.Steal = -1 // every run is too noisy
+		o.disturbed = func(*Record) bool { return true }
 	})
 	if err != nil || len(r.Records) != noisyLimit+1 {
 		t.Fatalf("%v, %d runs", err, len(r.Records))
@@ -274,6 +275,10 @@ func TestTicks(t *testing.T) {
 	}
 	if n := after.since(before); n.Steal != 0.2 || n.Busy < 0.399 || n.Busy > 0.401 {
 		t.Errorf("%+v", n)
+	}
+	quiet, loud, short := Noise{Steal: 0.04}, Noise{Steal: 0.2}, Noise{Steal: 0.2}
+	if quiet.beyond(0.05, 100) || !loud.beyond(0.05, 10) || short.beyond(0.05, 0.001) {
+		t.Error("noise")
 	}
 	if _, err := parseTicks(strings.NewReader("intr 1 2\n")); err == nil {
 		t.Error("nonsense is accepted")

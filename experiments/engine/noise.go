@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -59,6 +60,15 @@ func (t ticks) since(before ticks) Noise {
 	}
 	steal := float64(t.steal-before.steal) / all
 	return Noise{Steal: steal, Busy: 1 - float64(t.idle-before.idle)/all - steal, Load: load()}
+}
+
+// coarse is how much stolen time is within what the kernel's ticks, of 4 to 10 ms,
+// can tell in a short run.
+const coarse = 0.03
+
+// beyond tells whether more than a part of so many seconds was stolen.
+func (n Noise) beyond(limit, seconds float64) bool {
+	return n.Steal > limit && n.Steal*seconds*float64(runtime.NumCPU()) > coarse
 }
 
 func load() float64 {
