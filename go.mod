@@ -3,6 +3,7 @@ module crucible
 go 1.26.0
 
 require (
+	filippo.io/age v1.3.2
 	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794
 	github.com/checkpoint-restore/go-criu/v6 v6.3.0
 	github.com/goccy/go-yaml v1.19.2
@@ -25,10 +26,12 @@ require (
 )
 
 require (
+	filippo.io/hpke v0.4.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect
 	github.com/mdlayher/socket v0.5.0 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/tools v0.26.0 // indirect
+	golang.org/x/tools v0.49.0 // indirect
 )

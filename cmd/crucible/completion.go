@@ -66,7 +66,7 @@ func flagValues(name string) cobra.CompletionFunc {
 	switch name {
 	case "root", "bundle", "rootfs", "work-dir", "results":
 		directive = cobra.ShellCompDirectiveFilterDirs
-	case "criu", "seccomp", "device", "volume", "kernel", "kernels", "with", "html", "svg":
+	case "criu", "seccomp", "device", "volume", "kernel", "kernels", "with", "html", "svg", "output", "encrypt", "sign", "identity", "verify-key":
 		directive = cobra.ShellCompDirectiveDefault
 	case "cgroup", "cgroups":
 		values = []string{"v1", "hybrid", "v2"}

@@ -22,6 +22,7 @@ import (
 	"crucible/images"
 	"crucible/images/archive"
 	"crucible/images/inspect/criufile"
+	"crucible/images/seal"
 )
 
 // usageError is a command line that makes no sense.
@@ -253,6 +254,7 @@ func explainImage(err error, f *failure) bool {
 	var bad *images.Error
 	var space *images.NoSpaceError
 	var packed *archive.Error
+	var sealed *seal.Error
 	var blocked *preflight.Error
 	var file *criufile.Error
 	switch {
@@ -275,6 +277,11 @@ func explainImage(err error, f *failure) bool {
 		f.Hint = space.Hint()
 	case errors.As(err, &packed):
 		f.Code, f.Hint = 6, packed.Hint()
+	case errors.As(err, &sealed):
+		f.Code, f.Hint = 6, sealed.Hint()
+		if sealed.Key {
+			f.Code = 2
+		}
 	case errors.As(err, &blocked):
 		f.Code, f.Hint = 1, "`crucible checkpoint --dry-run` lists everything that stands in the way, with remedies"
 		if len(blocked.Findings) > 0 && blocked.Findings[0].Remedy != "" {

@@ -12,13 +12,17 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"crucible/images"
 	"crucible/images/archive"
+	"crucible/images/seal"
 )
 
 // exportOptions are the flags of `crucible image export`.
 type exportOptions struct {
-	output string
-	alone  bool
+	output  string
+	alone   bool
+	encrypt []string
+	sign    string
 }
 
 // exported is what `crucible image export --json` prints.
@@ -41,9 +45,16 @@ which ` + "`zstd -d | tar x`" + ` unpacks, too. The same image gives the same by
 root filesystem below what the container changed is not in an image: the other
 host must have it at the same path (by default it is the host's own /).
 
-Exit status: 0 success, 3 no such image, 6 the image is damaged.`,
+What is exported has all that was in memory, secrets too. --encrypt lets only
+some read it: a recipient of age's (age1...), or a file of some. --sign says who
+made it, by an Ed25519 SSH key: ` + "`ssh-keygen -Y verify`" + ` checks the signature, too,
+which is one of manifest.pb (namespace crucible-image).
+
+Exit status: 0 success, 2 a key cannot be used, 3 no such image, 6 the image is
+damaged.`,
 		Example: `  crucible image export web@3
-  crucible image export web -o - | ssh other crucible image import -`,
+  crucible image export web -o - | ssh other crucible image import -
+  crucible image export web --encrypt age1... --sign ~/.ssh/id_ed25519`,
 		Args:              exactArgs(1, "the name of an image"),
 		ValidArgsFunction: a.imageNames(false),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -51,6 +62,8 @@ Exit status: 0 success, 3 no such image, 6 the image is damaged.`,
 		},
 	}
 	c.Flags().StringVarP(&o.output, "output", "o", "", "the file; - is standard output (default NAME@N.tar.zst)")
+	c.Flags().StringArrayVar(&o.encrypt, "encrypt", nil, "who can read the file (repeatable)")
+	c.Flags().StringVar(&o.sign, "sign", "", "the private key to sign with")
 	c.Flags().BoolVar(&o.alone, "no-parents", false, "leave out what the image builds on: the importing store must have it")
 	a.jsonFlag(c)
 	return c
@@ -61,15 +74,34 @@ func runImageExport(ctx context.Context, a *app, o *exportOptions, ref string) e
 	if err != nil {
 		return err
 	}
+	to, err := seal.Recipients(o.encrypt...)
+	if err != nil {
+		return err
+	}
+	x := archive.ExportOptions{Alone: o.alone, Progress: a.share("export " + i.Ref())}
+	if o.sign != "" {
+		key, err := seal.SigningKey(o.sign)
+		if err != nil {
+			return err
+		}
+		x.Sign = key.Sign
+	}
+	return a.export(ctx, i, o, to, x)
+}
+
+func (a *app) export(ctx context.Context, i *images.Image, o *exportOptions, to []seal.Recipient, options archive.ExportOptions) error {
 	if o.output == "" {
 		o.output = i.Ref() + ".tar.zst"
+		if len(to) > 0 {
+			o.output += ".age"
+		}
 	}
 	out, err := a.output(ctx, o.output)
 	if err != nil {
 		return err
 	}
 	start, show := time.Now(), a.progress()
-	x, err := archive.Export(ctx, i, out, archive.ExportOptions{Alone: o.alone, Progress: a.share("export " + i.Ref())})
+	x, err := exportTo(ctx, i, out, to, options)
 	show("")
 	if err = out.finish(err); err != nil {
 		return err
@@ -88,6 +120,36 @@ func runImageExport(ctx context.Context, a *app, o *exportOptions, ref string) e
 		}
 		return nil
 	})
+}
+
+// exportTo writes an image to a file, encrypted if it is for somebody.
+func exportTo(ctx context.Context, i *images.Image, out io.Writer, to []seal.Recipient, o archive.ExportOptions) (*archive.Exported, error) {
+	if len(to) == 0 {
+		return archive.Export(ctx, i, out, o)
+	}
+	count := &counter{Writer: out}
+	closed, err := seal.Encrypt(count, to)
+	if err != nil {
+		return nil, err
+	}
+	x, err := archive.Export(ctx, i, closed, o)
+	if err = errors.Join(err, closed.Close()); err != nil {
+		return nil, err
+	}
+	x.Packed = count.n
+	return x, nil
+}
+
+// counter counts what goes through it.
+type counter struct {
+	io.Writer
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.n += int64(n)
+	return n, err
 }
 
 // share returns a function that shows how much has been done, ten times a second at most.

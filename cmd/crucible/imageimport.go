@@ -11,11 +11,14 @@ import (
 
 	"crucible/container/name"
 	"crucible/images/archive"
+	"crucible/images/seal"
 )
 
 // importOptions are the flags of `crucible image import`.
 type importOptions struct {
-	name string
+	name     string
+	identity []string
+	trusted  []string
 }
 
 // imported is what `crucible image import --json` prints.
@@ -37,15 +40,22 @@ Every byte is compared with its digest, and what does not belong to an image is
 refused: after a failure nothing is left. The image gets the next number of its
 name; what it builds on keeps its numbers, which must be free.
 
-Exit status: 0 success, 5 a number is taken, 6 the file cannot be used.`,
+--identity opens an encrypted file, by a file that age-keygen wrote. With
+--verify-key a file is refused that is not signed by one of these SSH public keys.
+
+Exit status: 0 success, 2 a key cannot be used, 5 a number is taken, 6 the file
+cannot be used.`,
 		Example: `  crucible image import web@3.tar.zst
-  crucible image import --name copy web@3.tar.zst`,
+  crucible image import --name copy web@3.tar.zst
+  crucible image import --identity key.txt --verify-key allowed.pub web@3.tar.zst.age`,
 		Args: exactArgs(1, "the name of a file, or -"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return runImageImport(c.Context(), a, &o, args[0])
 		},
 	}
 	c.Flags().StringVar(&o.name, "name", "", "the container whose image it becomes (default: its own)")
+	c.Flags().StringArrayVar(&o.identity, "identity", nil, "the private key that the file is encrypted to (repeatable)")
+	c.Flags().StringArrayVar(&o.trusted, "verify-key", nil, "take the file only if one of these public keys signed it (repeatable)")
 	a.jsonFlag(c)
 	return c
 }
@@ -56,13 +66,30 @@ func runImageImport(ctx context.Context, a *app, o *importOptions, file string) 
 			return &usageError{err}
 		}
 	}
+	me, err := seal.Identities(o.identity...)
+	if err != nil {
+		return err
+	}
+	share := a.share("import")
+	options := archive.ImportOptions{Name: o.name, Progress: func(done int64) { share(done, 0) }}
+	if len(o.trusted) > 0 {
+		trusted, err := seal.TrustedKeys(o.trusted...)
+		if err != nil {
+			return err
+		}
+		options.Check = trusted.Check
+	}
 	in, done, err := a.input(ctx, file)
 	if err != nil {
 		return err
 	}
 	defer done()
-	start, share, show := time.Now(), a.share("import"), a.progress()
-	x, err := archive.Import(ctx, a.images(), in, archive.ImportOptions{Name: o.name, Progress: func(done int64) { share(done, 0) }})
+	start, show := time.Now(), a.progress()
+	in, err = seal.Decrypt(in, me)
+	var x *archive.Imported
+	if err == nil {
+		x, err = archive.Import(ctx, a.images(), in, options)
+	}
 	show("")
 	if err != nil {
 		if file == "-" {
@@ -74,6 +101,9 @@ func runImageImport(ctx context.Context, a *app, o *importOptions, file string) 
 	for _, p := range x.Parents {
 		r.Parents = append(r.Parents, p.Ref())
 		r.Size += p.Size()
+	}
+	if x.Signed && len(o.trusted) == 0 {
+		r.Notes = append(r.Notes, "it is signed: --verify-key would have checked by whom")
 	}
 	if err := x.Image.CheckMachine(""); err != nil {
 		r.Notes = append(r.Notes, err.Error())

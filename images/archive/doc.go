@@ -8,6 +8,7 @@
 //
 // A tar file, compressed with zstd, that the programs of those names read:
 //
+//	web@3.sig                a signature of its manifest, if it is signed
 //	web/3/manifest.pb        the image: its manifest first,
 //	web/3/bundle.json        then its files, in the manifest's order
 //	web/3/criu/parent        -> ../../2/criu, the only link

@@ -24,6 +24,8 @@ import (
 type ExportOptions struct {
 	// Alone leaves out what the image builds on: who imports it must have that.
 	Alone bool
+	// Sign returns a signature of the image's manifest; nil: there is none.
+	Sign func(manifest []byte) ([]byte, error)
 	// Workers is how many processors to use; 0: all.
 	Workers int
 	// Progress is told how many bytes of how many have been written.
@@ -75,12 +77,17 @@ func export(ctx context.Context, image *images.Image, w io.Writer, o ExportOptio
 	if err != nil {
 		return nil, err
 	}
-	x.Packed, err = f.close(addAll(f, x.Images))
+	x.Packed, err = f.close(addAll(f, x.Images, o))
 	return x, err
 }
 
-func addAll(f *frames, all []*images.Image) error {
+func addAll(f *frames, all []*images.Image, o ExportOptions) error {
 	e := exporter{frames: f, made: map[string]bool{}}
+	if o.Sign != nil {
+		if err := e.signature(all[0], o.Sign); err != nil {
+			return err
+		}
+	}
 	for _, i := range all {
 		if err := e.image(i); err != nil {
 			return err
@@ -97,6 +104,23 @@ type exporter struct {
 	frames *frames
 	made   map[string]bool // directories
 }
+
+// signature adds the signature of an image, before it: who reads the archive
+// can stop there.
+func (e *exporter) signature(i *images.Image, sign func(manifest []byte) ([]byte, error)) error {
+	manifest, err := os.ReadFile(path.Join(i.Dir(), images.Manifest))
+	if err != nil {
+		return err
+	}
+	data, err := sign(manifest)
+	if err != nil {
+		return err
+	}
+	return e.small(i.Ref()+signatureSuffix, data, time.Unix(i.Created().Unix(), 0))
+}
+
+// signatureSuffix comes behind NAME@N.
+const signatureSuffix = ".sig"
 
 // image adds an image: its manifest, then the files in its order.
 func (e *exporter) image(i *images.Image) error {

@@ -23,6 +23,9 @@ import (
 type ImportOptions struct {
 	// Name of the container whose images they become; "": as in the archive.
 	Name string
+	// Check is asked about the image's manifest and its signature, which is
+	// empty if there is none, before anything is written; nil: all are taken.
+	Check func(manifest, signature []byte) error
 	// Workers is how many processors to use; 0: all.
 	Workers int
 	// Progress is told how many bytes of files have been written.
@@ -36,6 +39,8 @@ type Imported struct {
 	// them were there already.
 	Parents []*images.Image
 	Known   int
+	// Signed: there was a signature, checked or not.
+	Signed bool
 }
 
 // Import makes the images of an archive images of the store, or none of them:
@@ -64,14 +69,16 @@ func Import(ctx context.Context, store images.Store, r io.Reader, o ImportOption
 // importer reads an archive: members, each of which is what the one before
 // builds on.
 type importer struct {
-	ctx     context.Context
-	store   images.Store
-	o       ImportOptions
-	tar     *tar.Reader
-	stream  *stream
-	name    string // of the container in the archive
-	members []*member
-	written int64
+	ctx       context.Context
+	store     images.Store
+	o         ImportOptions
+	tar       *tar.Reader
+	stream    *stream
+	name      string // of the container in the archive
+	signed    string // the image that signature is of
+	signature []byte
+	members   []*member
+	written   int64
 }
 
 // maxManifest bounds the manifest, which is read into memory: 100 bytes for a file.
@@ -124,6 +131,9 @@ func (im *importer) last() *member {
 
 // entry takes an entry of the archive: NAME/N/FILE.
 func (im *importer) entry(h *tar.Header) error {
+	if of, is := strings.CutSuffix(h.Name, signatureSuffix); is && len(im.members) == 0 && im.signed == "" && h.Typeflag == tar.TypeReg {
+		return im.sign(of, h)
+	}
 	name, rest, _ := strings.Cut(h.Name, "/")
 	number, file, _ := strings.Cut(rest, "/")
 	ref, err := images.ParseRef(name + "@" + number)
@@ -144,6 +154,31 @@ func (im *importer) entry(h *tar.Header) error {
 	return m.add(h, file, im.tar)
 }
 
+// maxSignature bounds the signature: OpenSSH's have 300 bytes.
+const maxSignature = 64 << 10
+
+// sign keeps the signature until the manifest comes.
+func (im *importer) sign(of string, h *tar.Header) (err error) {
+	r, err := images.ParseRef(of)
+	if err != nil || r.Number == 0 || h.Size > maxSignature {
+		return &Error{Entry: h.Name, Text: "is no signature of an image"}
+	}
+	im.signed, im.name = of, r.Name
+	im.signature, err = io.ReadAll(im.tar)
+	return err
+}
+
+// check asks whether the first image is to be taken.
+func (im *importer) check(ref images.Ref, manifest []byte) error {
+	if im.signed != "" && im.signed != ref.String() {
+		return &Error{Entry: im.signed + signatureSuffix, Text: "is of another image than " + ref.String()}
+	}
+	if im.o.Check == nil {
+		return nil
+	}
+	return im.o.Check(manifest, im.signature)
+}
+
 // begin begins a member with its manifest.
 func (im *importer) begin(h *tar.Header, ref images.Ref) error {
 	if h.Typeflag != tar.TypeReg || h.Size > maxManifest {
@@ -154,7 +189,11 @@ func (im *importer) begin(h *tar.Header, ref images.Ref) error {
 		return err
 	}
 	child := im.last()
-	if child != nil {
+	if child == nil {
+		if err := im.check(ref, data); err != nil {
+			return err
+		}
+	} else {
 		if err := child.complete(); err != nil {
 			return err
 		}
@@ -206,7 +245,7 @@ func (im *importer) atEnd() error {
 
 // adopt makes the members images, what is built on first.
 func (im *importer) adopt() (out *Imported, err error) {
-	out = &Imported{}
+	out = &Imported{Signed: im.signed != ""}
 	var made []*images.Image
 	defer func() {
 		for _, m := range im.members {

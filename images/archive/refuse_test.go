@@ -191,6 +191,54 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A signature is asked about before anything is written.
+func TestSigned(t *testing.T) {
+	i := grow(t, newStore(t), nil, 100)
+	sign := func(manifest []byte) ([]byte, error) { return append([]byte("by me: "), manifest...), nil }
+	signed := exportOf(t, i, ExportOptions{Sign: sign})
+	refused := errors.New("refused")
+	check := func(manifest, signature []byte) error {
+		if want, _ := sign(manifest); !bytes.Equal(signature, want) {
+			return refused
+		}
+		return nil
+	}
+	another := items(t, plainOf(t, signed))
+	another[0].Name = "web@2.sig"
+	late := items(t, plainOf(t, signed))
+	late = append(late[1:], late[0])
+	twice := items(t, plainOf(t, signed))
+	big := items(t, plainOf(t, signed))
+	big[0].data = make([]byte, maxSignature+1)
+	for name, c := range map[string]struct {
+		b    []byte
+		want string
+	}{
+		"signed":     {signed, ""},
+		"unsigned":   {exportOf(t, i, ExportOptions{}), "refused"},
+		"of another": {pack(t, another), "is of another image than web@1"},
+		"late":       {pack(t, late), "refused"},
+		"twice":      {pack(t, append(twice[:1], twice...)), "is no file of an image"},
+		"big":        {pack(t, big), "is no signature"},
+	} {
+		s := newStore(t)
+		x, err := Import(t.Context(), s, bytes.NewReader(c.b), ImportOptions{Check: check})
+		if c.want == "" {
+			if err != nil || !x.Signed {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		left(t, s, 0)
+	}
+	if x, err := Import(t.Context(), newStore(t), bytes.NewReader(signed), ImportOptions{}); err != nil || !x.Signed {
+		t.Errorf("signed, and nobody asks: %v", err)
+	}
+}
+
 // Each of these is refused, or is whole.
 func TestCutAndFlipped(t *testing.T) {
 	s := newStore(t)
