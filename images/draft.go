@@ -27,6 +27,8 @@ const (
 	Processes  = "processes.pb"
 	Timeline   = "timeline.pb"
 	Filesystem = "filesystem.pb"
+	// Fingerprint is in an image that was made with --verify.
+	Fingerprint = "fingerprint.pb"
 
 	// Log is what CRIU said while it wrote the image, up to the moment at which the
 	// image was whole. Statistics is what CRIU counted; it writes that last of

@@ -119,6 +119,8 @@ func magicOf(m proto.Message) (string, error) {
 		return family + "time", nil
 	case *imagepb.Filesystem:
 		return family + "file", nil
+	case *imagepb.Fingerprint:
+		return family + "fing", nil
 	}
 	return "", fmt.Errorf("frame %T: is not the message of a file", m)
 }

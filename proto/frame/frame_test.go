@@ -36,7 +36,7 @@ func TestRoundTrip(t *testing.T) {
 		&imagepb.Manifest{Name: "web", Number: 3, Options: map[string]string{"b": "2", "a": "1"}},
 		&imagepb.Namespaces{Namespaces: []*imagepb.Namespace{{Kind: imagepb.NamespaceKind_NAMESPACE_KIND_UTS,
 			Detail: &imagepb.Namespace_Uts{Uts: &imagepb.UTSNamespace{Hostname: "h"}}}}},
-		&imagepb.Mounts{}, &imagepb.Processes{}, &imagepb.Timeline{}, &imagepb.Filesystem{},
+		&imagepb.Mounts{}, &imagepb.Processes{}, &imagepb.Timeline{}, &imagepb.Filesystem{}, &imagepb.Fingerprint{},
 	} {
 		got := m.ProtoReflect().New().Interface()
 		if err := Decode(encode(t, m), got); err != nil || !proto.Equal(got, m) {

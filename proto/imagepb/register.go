@@ -10,6 +10,7 @@ var registered sync.Once
 func register() {
 	registered.Do(func() {
 		file_crucible_image_filesystem_proto_init()
+		file_crucible_image_fingerprint_proto_init()
 		file_crucible_image_manifest_proto_init()
 		file_crucible_image_mounts_proto_init()
 		file_crucible_image_namespaces_proto_init()
