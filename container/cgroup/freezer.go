@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -138,6 +139,38 @@ func (g *Group) Freeze(ctx context.Context, deadline time.Duration) (time.Durati
 		err = g.stuck(took, running)
 	}
 	return fail(errors.Join(err, thawed))
+}
+
+// BeginFreeze tells the group to freeze and does not wait: what a tracer holds
+// freezes when it is let go, before it executes an instruction of its own.
+// [Group.Freeze] then waits for it, and [Group.Thaw] takes it back.
+func (g *Group) BeginFreeze() error {
+	err := g.notOurs()
+	var f freezer
+	if err == nil {
+		f, err = g.freezer()
+	}
+	if err == nil {
+		err = f.set(f.freeze)
+	}
+	if err != nil {
+		return fmt.Errorf("freeze cgroup %s: %w", g.name, err)
+	}
+	return nil
+}
+
+// Release moves a process out of the group as far as the freezer goes, to where
+// the caller is. It is slow: see [Group.Add].
+func (g *Group) Release(pid int) error {
+	l := g.leaves[0]
+	own, err := l.own(os.Getpid())
+	if err == nil {
+		err = put(filepath.Join(own, "cgroup.procs"), strconv.Itoa(pid))
+	}
+	if err != nil {
+		return fmt.Errorf("take pid %d out of cgroup %s: %w", pid, g.name, err)
+	}
+	return nil
 }
 
 // notOurs is an error if the calling process is in the group itself: it would
