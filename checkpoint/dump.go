@@ -15,6 +15,7 @@ import (
 	"crucible/checkpoint/preflight"
 	"crucible/container"
 	"crucible/container/cgroup"
+	"crucible/container/fingerprint"
 	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
@@ -33,6 +34,7 @@ type Options struct {
 	Parent       string            // NAME@N: leave out memory that has not changed since that image
 	PreDump      bool              // write memory only, while the container runs on
 	DryRun       bool              // stop after the preflight
+	Verify       bool              // take a fingerprint, and compare it with one after a dump that leaves the container running
 	Preflight    preflight.Options // what the user chose
 	Extra        []string          // other options of CRIU, by their long names
 	WorkDir      string            // for CRIU's log; default: in the container's directory
@@ -51,6 +53,7 @@ type Result struct {
 	Left     bool             `json:"leftRunning"`
 	Findings preflight.Report `json:"preflight"`
 	Phases   []Phase          `json:"phases"`
+	Verified *Verified        `json:"verified,omitempty"` // with Options.Verify
 }
 
 // dump is a checkpoint under way.
@@ -83,6 +86,10 @@ type dump struct {
 	trees      []tree
 	treesSaved error
 
+	fingerprint *fingerprint.Fingerprint // before CRIU had hold of the tasks
+	takenAt     time.Time
+	verified    *Verified
+
 	bound, connectedUDP int // sockets: see [network.BoundTo]
 }
 
@@ -102,7 +109,7 @@ func Dump(ctx context.Context, c *container.Container, o Options) (*Result, erro
 	d.o.LeaveRunning = o.LeaveRunning || o.PreDump
 	err := d.run(ctx)
 	d.line.Stop()
-	r := &Result{Frozen: d.frozen, Left: d.o.LeaveRunning, Findings: d.report, Phases: d.line.Phases()}
+	r := &Result{Frozen: d.frozen, Left: d.o.LeaveRunning, Findings: d.report, Phases: d.line.Phases(), Verified: d.verified}
 	var state *container.StateError
 	if errors.As(err, &state) {
 		return r, err // it says the same
@@ -320,6 +327,11 @@ func (d *dump) freeze(ctx context.Context) error {
 			return err
 		}
 	}
+	if d.o.Verify {
+		if err := d.takeFingerprint(ctx); err != nil {
+			return err
+		}
+	}
 	d.line.Step("CRIU dump", true)
 	go func() { d.gathered <- d.gather(ctx) }()
 	return nil
@@ -360,7 +372,7 @@ func (d *dump) after(ctx context.Context) error {
 		}
 		return d.c.Update(func(s *container.State) { s.Image = d.image.Ref() })
 	}
-	if err := d.goOn(); err != nil {
+	if err := errors.Join(d.compareFingerprint(ctx), d.goOn()); err != nil {
 		return err
 	}
 	if err := d.commit(ctx); err != nil || d.o.PreDump {

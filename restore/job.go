@@ -35,6 +35,7 @@ type jobArgs struct {
 	Lazy       bool           `json:"lazy"`
 	TCPClose   bool           `json:"tcpClose"`
 	Trace      bool           `json:"trace"`
+	Verify     bool           `json:"verify"`
 	NewAddress bool           `json:"newAddress"`
 	Extra      []string       `json:"extra"`
 	Notes      []string       `json:"notes"`
@@ -46,6 +47,8 @@ type jobResult struct {
 	Notes   []string           `json:"notes"`
 	Phases  []checkpoint.Phase `json:"phases"`
 	Marks   []criu.Mark        `json:"marks"`
+
+	Verified *checkpoint.Verified `json:"verified"`
 }
 
 // job is a restore under way, in the monitor.
@@ -68,6 +71,7 @@ type job struct {
 	loaded   chan error // the pages, if they are loaded lazily
 	damaged  context.CancelCauseFunc
 	master   *os.File
+	check    check // with jobArgs.Verify
 }
 
 // Job brings a container up from an image, in its monitor m. See
@@ -92,7 +96,7 @@ func Job(ctx context.Context, m *container.Monitor, raw json.RawMessage) (any, e
 		return nil, err
 	}
 	j.line.Stop()
-	return jobResult{Started: j.line.Started, Notes: j.notes, Phases: j.line.Phases(), Marks: j.marks}, nil
+	return jobResult{Started: j.line.Started, Notes: j.notes, Phases: j.line.Phases(), Marks: j.marks, Verified: j.check.verified}, nil
 }
 
 func (j *job) run(ctx context.Context) error {
@@ -299,7 +303,7 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 	}
 	defer closeAll()
 	j.line.Step("CRIU restore", false)
-	result, err := p.Restore(ctx, o, func(e criu.Event) error { return j.event(ctx, e) })
+	result, err := p.Restore(ctx, o, func(e criu.Event) error { return j.event(ctx, p, e) })
 	if err != nil {
 		if loader != nil {
 			loader.Kill()
@@ -310,6 +314,11 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 	j.marks = result.Marks
 	if err := j.limitRoom(); err != nil {
 		return err
+	}
+	if j.a.Verify {
+		if err := j.verifyFrozen(ctx, result.Pid); err != nil {
+			return err
+		}
 	}
 	if err := j.m.Adopt(result.Pid, j.master); err != nil {
 		return err
@@ -350,7 +359,7 @@ func (j *job) blame(ctx context.Context, err error) error {
 	return criu.Refusal(err)
 }
 
-func (j *job) event(ctx context.Context, e criu.Event) error {
+func (j *job) event(ctx context.Context, p *criu.Process, e criu.Event) error {
 	switch e.Script {
 	case criu.OrphanPTSMaster:
 		if len(e.Files) > 0 {
@@ -365,9 +374,19 @@ func (j *job) event(ctx context.Context, e criu.Event) error {
 			return ctx.Err()
 		}
 	case criu.PreResume:
-		if a := j.m.Container().State.Attachment; a != nil {
-			return j.m.OnHost(func() error { return a.Activate(ctx) })
+		if j.a.Verify {
+			j.check.held = j.holdBack(p.Pid())
+			return nil
 		}
+		return j.activate(ctx)
+	}
+	return nil
+}
+
+// activate lets packets come and go.
+func (j *job) activate(ctx context.Context) error {
+	if a := j.m.Container().State.Attachment; a != nil {
+		return j.m.OnHost(func() error { return a.Activate(ctx) })
 	}
 	return nil
 }
@@ -467,7 +486,7 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 
 // newJobArgs decides how the container meets the network.
 func newJobArgs(image *images.Image, c *container.Container, o Options) (*jobArgs, error) {
-	a := &jobArgs{Store: image.Store().Dir, Ref: image.Ref(), CRIU: o.CRIU.Path, Lazy: o.Lazy, TCPClose: o.TCPClose, Trace: o.Trace, Extra: o.Extra}
+	a := &jobArgs{Store: image.Store().Dir, Ref: image.Ref(), CRIU: o.CRIU.Path, Lazy: o.Lazy, TCPClose: o.TCPClose, Trace: o.Trace, Verify: o.Verify, Extra: o.Extra}
 	var spaces imagepb.Namespaces
 	if err := image.Get(images.Namespaces, &spaces); err != nil {
 		return nil, err

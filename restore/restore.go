@@ -30,6 +30,7 @@ type Options struct {
 	Lazy     bool           // let it run before its memory is loaded
 	TCPClose bool           // restore TCP connections closed
 	Trace    bool           // have CRIU log every step, also where that takes time
+	Verify   bool           // compare what the kernel shows with the image's fingerprint; not with Lazy
 	Extra    []string       // other options of CRIU, by their long names
 	Progress func(phase string)
 	Timeline *checkpoint.Timeline // what the command has done so far; nil: nothing
@@ -43,6 +44,8 @@ type Result struct {
 	Address string             `json:"address,omitempty"`
 	Notes   []string           `json:"notes,omitempty"` // what is not as it was, and why
 	Phases  []checkpoint.Phase `json:"phases"`
+
+	Verified *checkpoint.Verified `json:"verified,omitempty"` // with Options.Verify
 }
 
 // From restores one container from an image. After an error nothing of it is
@@ -65,6 +68,9 @@ func From(ctx context.Context, image *images.Image, o Options) (*Result, error) 
 	}
 	if _, err := image.Chain(); err != nil {
 		return nil, err
+	}
+	if o.Verify && !hasFingerprint(image) {
+		return nil, &NoFingerprintError{image.Ref()}
 	}
 	if err := host.CheckpointRestore(); err != nil {
 		return nil, fmt.Errorf("restore from %s: %w", image.Ref(), err)
@@ -95,7 +101,7 @@ func finish(c *container.Container, image *images.Image, line *checkpoint.Timeli
 	if err := c.Reload(); err != nil {
 		return nil, err
 	}
-	out := &Result{Name: c.Name, Image: image.Ref(), Pid: c.State.Init.Pid, Notes: r.Notes}
+	out := &Result{Name: c.Name, Image: image.Ref(), Pid: c.State.Init.Pid, Notes: r.Notes, Verified: r.Verified}
 	if a := c.State.Attachment; a != nil {
 		out.Address = a.Address.Addr().String()
 	}

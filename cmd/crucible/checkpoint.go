@@ -44,13 +44,21 @@ container runs, and stops it only for as long as it takes to get hold of the
 pages: such an image can be a parent, and not be restored. Memory that processes
 share is written whole each time.
 
+--verify notes in the image everything that the kernel shows about the frozen
+container (processes, memory, descriptors, sockets, mounts, network, cgroup), for
+` + "`crucible restore --verify`" + ` to compare. With -R it is compared at once with what the
+kernel shows after the dump: the checkpoint itself must change nothing. It takes
+its time, in which the container stands still.
+
 Exit status: 0 success, 1 it failed, or something stands in the way, 3 no such
 container or parent, 4 it is not running or frozen, 6 the parent is damaged, 7 CRIU
-is missing or does not work here.`,
+is missing or does not work here, 9 the image is whole and --verify found that
+something differs.`,
 		Example: `  crucible checkpoint web
   crucible checkpoint -R web
   crucible checkpoint -R --parent web@1 web
   crucible checkpoint --pre-dump web && crucible checkpoint --parent web web
+  crucible checkpoint --verify web && crucible restore --verify web
   crucible checkpoint --dry-run --json web`,
 		Args:              exactArgs(1, "the name of a container"),
 		ValidArgsFunction: a.containerNames(false),
@@ -61,6 +69,7 @@ is missing or does not work here.`,
 	f.StringVar(&o.Parent, "parent", "", "write only memory that has changed since this image: NAME or NAME@N")
 	f.BoolVar(&o.PreDump, "pre-dump", false, "write memory for a later --parent, and let the container go on")
 	f.BoolVar(&o.DryRun, "dry-run", false, "look for what stands in the way, and do nothing")
+	f.BoolVar(&o.Verify, "verify", false, "note what the kernel shows, for restore --verify; with -R compare it with what it shows afterwards")
 	f.BoolVar(&o.choice.TCPEstablished, "tcp-established", false, "keep TCP connections (found out by itself)")
 	f.BoolVar(&o.choice.TCPClose, "tcp-close", false, "close TCP connections in the image")
 	f.BoolVar(&o.choice.SkipInFlight, "skip-in-flight", false, "leave out connections not accepted yet (found out by itself)")
@@ -81,6 +90,9 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 	limit, err := parseSize(o.ghostLimit)
 	if err != nil || limit > 1<<32-1 {
 		return misuse("--ghost-limit: must be a size below 4g, not %q", o.ghostLimit)
+	}
+	if o.Verify && (o.PreDump || o.DryRun) {
+		return misuse("--verify is for a checkpoint that can be restored: not with --pre-dump or --dry-run")
 	}
 	if o.Timeout <= 0 {
 		return misuse("--timeout %s: must be longer than nothing", o.Timeout)
@@ -112,16 +124,21 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 	if o.DryRun {
 		return a.printDryRun(r)
 	}
-	return a.print(a.json, r, func() error {
+	err = a.print(a.json, r, func() error {
 		for _, f := range r.Findings.Findings {
 			fmt.Fprintln(a.stderr, f)
 		}
 		fmt.Fprintln(a.stdout, r.Ref)
+		a.printVerified("", r.Verified)
 		if a.tableWanted() {
 			return phaseTable(a.stderr, r.Phases, r.Frozen)
 		}
 		return nil
 	})
+	if err == nil {
+		err = differs(r.Verified)
+	}
+	return err
 }
 
 func (a *app) printDryRun(r *checkpoint.Result) error {

@@ -23,6 +23,7 @@ import (
 	"crucible/images/archive"
 	"crucible/images/inspect/criufile"
 	"crucible/images/seal"
+	"crucible/restore"
 )
 
 // usageError is a command line that makes no sense.
@@ -257,6 +258,7 @@ func explainImage(err error, f *failure) bool {
 	var sealed *seal.Error
 	var blocked *preflight.Error
 	var file *criufile.Error
+	var bare *restore.NoFingerprintError
 	switch {
 	case errors.As(err, &bad):
 		f.Code, f.Hint = 6, bad.Hint()
@@ -273,6 +275,8 @@ func explainImage(err error, f *failure) bool {
 		if f.Hint = file.Hint(); file.Problem != criufile.BadJSON {
 			f.Code = 6
 		}
+	case errors.As(err, &bare):
+		f.Code, f.Hint = 6, bare.Hint()
 	case errors.As(err, &space):
 		f.Hint = space.Hint()
 	case errors.As(err, &packed):

@@ -36,13 +36,21 @@ A damaged image is not restored: all of it is checked before any task runs. With
 --lazy the tasks run first and the memory is checked while it is loaded; if it
 turns out to be damaged the container is ended.
 
+--verify compares what the kernel shows about the container, still frozen, with
+what it showed before the checkpoint, which must have been made with --verify, too,
+and prints what differs. Differences that must be, such as clocks that went on, are
+declared in one table with their reasons, which --json prints for those that were
+met. The container runs on in any case.
+
 Exit status: 0 success, 1 it failed, 3 no such image, 4 the container is not
 stopped, 5 the address or a port is taken, 6 the image cannot be used, 7 CRIU is
-missing or does not work here.`,
+missing or does not work here, 9 it runs, but --verify found that something differs
+or could not tell.`,
 		Example: `  crucible restore web
   crucible restore --name twin --ip 10.77.0.9 web@2
   crucible restore --count 10 --name copy web
-  crucible restore --lazy web`,
+  crucible restore --lazy web
+  crucible restore --verify web`,
 		Args:              exactArgs(1, "an image: NAME or NAME@N"),
 		ValidArgsFunction: a.imageNames(false),
 		RunE:              func(c *cobra.Command, args []string) error { return runRestore(c, a, &o, args[0]) },
@@ -54,6 +62,7 @@ missing or does not work here.`,
 	f.IntVar(&o.count, "count", 0, "make this many clones: NAME-1, NAME-2, ...")
 	f.IntVar(&o.parallel, "parallel", runtime.NumCPU(), "how many clones to make at the same time")
 	f.BoolVar(&o.Lazy, "lazy", false, "let it run before its memory is loaded (userfaultfd)")
+	f.BoolVar(&o.Verify, "verify", false, "compare what the kernel shows with what it showed before the checkpoint")
 	f.BoolVar(&o.TCPClose, "tcp-close", false, "restore TCP connections closed")
 	f.BoolVar(&o.Trace, "trace", false, "have CRIU log every step, for crucible timeline, also where that takes time")
 	f.StringArrayVar(&o.Extra, "criu-option", nil, "any other option of CRIU: NAME[=VALUE]")
@@ -71,6 +80,8 @@ func runRestore(c *cobra.Command, a *app, o *restoreOptions, ref string) error {
 		return misuse("--publish is for one container")
 	case o.parallel < 1:
 		return misuse("--parallel must be at least 1")
+	case o.Verify && o.Lazy:
+		return misuse("--verify reads all memory before the tasks run, --lazy brings it afterwards: choose one")
 	}
 	for _, p := range o.publish {
 		port, err := network.ParsePublish(p)
@@ -105,7 +116,13 @@ func runRestore(c *cobra.Command, a *app, o *restoreOptions, ref string) error {
 		}
 	}
 	o.Progress("")
-	return errors.Join(err, a.printRestored(results, o.count > 0))
+	err = errors.Join(err, a.printRestored(results, o.count > 0))
+	for _, r := range results {
+		if err == nil {
+			err = differs(r.Verified)
+		}
+	}
+	return err
 }
 
 func (a *app) printRestored(results []*restore.Result, many bool) error {
@@ -122,6 +139,11 @@ func (a *app) printRestored(results []*restore.Result, many bool) error {
 			for _, note := range r.Notes {
 				fmt.Fprintf(a.stderr, "%s: %s\n", r.Name, note)
 			}
+			prefix := ""
+			if many {
+				prefix = r.Name + ": "
+			}
+			a.printVerified(prefix, r.Verified)
 		}
 		if !many && a.tableWanted() {
 			return phaseTable(a.stderr, results[0].Phases, 0)

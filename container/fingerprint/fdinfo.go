@@ -80,7 +80,6 @@ func watchFact(row pair) (name, value string) {
 		if pair && value == "" && i+1 < len(words) { // "events:       19"
 			i++
 			word = key + ":" + words[i]
-			value = words[i]
 		}
 		switch {
 		case i == 0 && !pair, key == "wd":
