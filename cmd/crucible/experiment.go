@@ -25,8 +25,8 @@ func newExperimentCommand(a *app) *cobra.Command {
 		Use:   "experiment",
 		Short: "Ask a question with a file, and get a table, figures and a verdict",
 		Long: `An experiment is a file: a question, a workload, what is done with it, what is
-varied, how often, and what must hold. To run it gives a directory of results, from
-which reports are made.`,
+varied, how often, and what must hold. To run it gives a directory of results, from which
+reports are made. What can be in a file is told by crucible experiment manual.`,
 		Example:               "  crucible experiment run experiments/frozen.yaml\n  crucible experiment report frozen.results --html frozen.html",
 		DisableFlagsInUseLine: true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -37,7 +37,9 @@ which reports are made.`,
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newExperimentCheckCommand(a), newExperimentRunCommand(a), newExperimentReportCommand(a), newExperimentCompareCommand(a), newExperimentSchemaCommand(a))
+	c.AddCommand(newExperimentCheckCommand(a), newExperimentRunCommand(a), newExperimentReportCommand(a), newExperimentCompareCommand(a),
+		newExperimentBundleCommand(a), newExperimentVerifyCommand(a), newExperimentRerunCommand(a),
+		newExperimentManualCommand(a), newExperimentSchemaCommand(a))
 	return c
 }
 
@@ -154,35 +156,20 @@ func (a *app) experimentRun(ctx context.Context, file string, o engine.Options) 
 	if o.Runs < 0 {
 		return misuse("--runs: must be 1 or more")
 	}
-	o.Flags = experimentFlags()
 	var err error
-	if o.Plan, err = plan.Read(file, o.Flags); err != nil {
+	if o.Plan, err = plan.Read(file, experimentFlags()); err != nil {
 		return err
 	}
 	if err := needRoot("run an experiment"); err != nil {
 		return err
 	}
-	found, err := a.criu()
-	if err != nil {
-		return err
-	}
-	o.CRIU, o.Version, o.Enough = found.Path, version, report.Enough
-	if o.Crucible, err = os.Executable(); err != nil {
-		return err
-	}
 	if o.Dir == "" {
 		o.Dir = strings.TrimSuffix(file, filepath.Ext(file)) + ".results"
 	}
-	progress := a.progress()
-	o.Event = func(e engine.Event) {
-		text := fmt.Sprintf("run %d of %d", min(e.Done+1, e.All), e.All)
-		if e.Left > 0 {
-			text += fmt.Sprintf(", some %v left", e.Left.Round(time.Second))
-		}
-		progress(text + ": " + shorten(strings.TrimSpace(e.Cell+" "+e.Step), 40))
+	if err := a.prepare(&o); err != nil {
+		return err
 	}
-	results, err := engine.Run(ctx, o)
-	progress("")
+	results, err := a.runEngine(ctx, o)
 	if results == nil {
 		return err
 	}
@@ -197,6 +184,31 @@ func (a *app) experimentRun(ctx context.Context, file string, o engine.Options) 
 		return errors.Join(err, printErr)
 	}
 	return verdictOf(r.ExitCode())
+}
+
+// prepare says what an experiment is run with.
+func (a *app) prepare(o *engine.Options) error {
+	found, err := a.criu()
+	if err != nil {
+		return err
+	}
+	o.CRIU, o.Version, o.Enough, o.Flags = found.Path, version, report.Enough, experimentFlags()
+	o.Crucible, err = os.Executable()
+	return err
+}
+
+// runEngine runs an experiment and shows how far it is.
+func (a *app) runEngine(ctx context.Context, o engine.Options) (*engine.Results, error) {
+	progress := a.progress()
+	defer progress("")
+	o.Event = func(e engine.Event) {
+		text := fmt.Sprintf("run %d of %d", min(e.Done+1, e.All), e.All)
+		if e.Left > 0 {
+			text += fmt.Sprintf(", some %v left", e.Left.Round(time.Second))
+		}
+		progress(text + ": " + shorten(strings.TrimSpace(e.Cell+" "+e.Step), 40))
+	}
+	return engine.Run(ctx, o)
 }
 
 func verdictOf(code int) error {
@@ -298,6 +310,24 @@ func (a *app) comparisonTable(d *report.Comparison) error {
 		fmt.Fprintf(a.stdout, "note: %s: %s before, %s now\n", m.What, m.Before, m.After)
 	}
 	return nil
+}
+
+func newExperimentManualCommand(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "manual",
+		Short: "Print what can be in an experiment file: keys, steps, measures",
+		Long: `Print what can be in an experiment file: an example, all keys, all steps, and all
+measures with their units and where the numbers come from.
+
+Exit status: 0 success.`,
+		Example: "  crucible experiment manual | less",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			return a.print(a.json, plan.Measures(), func() error { return plan.WriteManual(a.stdout) })
+		},
+	}
+	a.jsonFlagFor(c, "print the measures, as JSON")
+	return c
 }
 
 func newExperimentSchemaCommand(a *app) *cobra.Command {

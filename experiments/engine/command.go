@@ -47,7 +47,12 @@ func (r *run) command(ctx context.Context, args ...string) (*outcome, error) {
 		cmd.Env = append(cmd.Env, "CRUCIBLE_CRIU="+r.o.CRIU)
 	}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
+	cmd.Cancel = func() error {
+		if r.killing {
+			return cmd.Process.Kill()
+		}
+		return cmd.Process.Signal(unix.SIGINT)
+	}
 	cmd.WaitDelay = stopTime
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us
 	start := time.Now()

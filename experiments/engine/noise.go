@@ -80,3 +80,19 @@ func load() float64 {
 	n, _ := strconv.ParseFloat(first, 64)
 	return n
 }
+
+// available is MemAvailable, in bytes.
+func available() (int64, error) {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var kib int64
+		if _, err := fmt.Sscanf(lines.Text(), "MemAvailable: %d kB", &kib); err == nil {
+			return kib << 10, nil
+		}
+	}
+	return 0, errors.New("read /proc/meminfo: no MemAvailable")
+}

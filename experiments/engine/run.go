@@ -28,11 +28,13 @@ type run struct {
 	event  func(step string)
 	record *Record
 
-	box    *container.Container
-	client *client.Client
-	begun  time.Time // of the first step after run
-	image  string    // the last one
-	sums   map[string][]float64
+	box     *container.Container
+	client  *client.Client
+	begun   time.Time // of the first step after run
+	image   string    // the last one
+	killing bool      // what runs now is to be killed, not interrupted, when its time is over
+	memory  int64     // available before the run, bytes
+	sums    map[string][]float64
 }
 
 // lateError is a run that takes too long.
@@ -44,6 +46,7 @@ func (e *lateError) Error() string { return fmt.Sprintf("not done after %v", e.l
 func (r *run) do(ctx context.Context) {
 	start := time.Now()
 	r.sums = map[string][]float64{}
+	r.memory, _ = available()
 	before, tickErr := readTicks()
 	traces := lookForTraces()
 	limited, cancel := context.WithTimeoutCause(ctx, time.Duration(r.file.Limits.Time), &lateError{r.file.Limits.Time})
@@ -116,6 +119,9 @@ func (r *run) finish(ctx context.Context) {
 	}
 	if r.record.Failure != nil || r.box == nil {
 		return
+	}
+	if now, err := available(); err == nil {
+		r.measure("machine-memory", float64(r.memory-now))
 	}
 	if o, err := r.command(ctx, "stats", "--json", r.name); err == nil {
 		var stats []struct {

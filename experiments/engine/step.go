@@ -40,6 +40,8 @@ func (r *run) step(ctx context.Context, s plan.Step) error {
 	case "freeze", "thaw", "stop":
 		_, err := r.command(ctx, append(append([]string{s.Verb, "--json"}, s.Options.Flags()...), r.name)...)
 		return err
+	case "kill":
+		return r.kill(ctx, s)
 	case "repeat":
 		for range s.Times {
 			r.steps(ctx, s.Steps)
@@ -163,6 +165,23 @@ func (r *run) clone(ctx context.Context, s plan.Step) error {
 	r.seconds("clone", o.took)
 	return nil
 }
+
+// kill does a step whose command gets SIGKILL after a time. What the command was
+// doing is no failure of the run; what becomes of the container is asked by the
+// steps that follow.
+func (r *run) kill(ctx context.Context, s plan.Step) error {
+	killed, cancel := context.WithTimeoutCause(ctx, time.Duration(s.After), errKilled)
+	defer cancel()
+	r.killing = true
+	err := r.step(killed, s.Steps[0])
+	r.killing = false
+	if err != nil && ctx.Err() == nil {
+		err = nil
+	}
+	return errors.Join(err, r.box.Reload())
+}
+
+var errKilled = errors.New("killed, as the experiment wants")
 
 // check has the built-in program look at what it holds.
 func (r *run) check(ctx context.Context) error {

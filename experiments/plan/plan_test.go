@@ -90,6 +90,7 @@ func TestErrors(t *testing.T) {
 		{"measures: [frozen,", "measures: [frozn,", `unknown measure "frozn"`, `did you mean "frozen"?`},
 		{"  - run\n", "", "the first one must be run", ""},
 		{"  - check\n", "  - run\n", "e.yaml:19:1: run comes first", ""},
+		{"- check\n", "- kill: {after: 1ms, step: check}\n", "e.yaml:19:5: kill needs after, and a step", ""},
 		{"times: 2", "times: 0", "repeat needs times", ""},
 		{"runs: 3", "runs: -1", "runs must be 1 or more", ""},
 		{"builtin: {", "builtin: [", "", ""},

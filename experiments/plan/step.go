@@ -15,7 +15,8 @@ type Step struct {
 	Options Options  // of the verbs that take flags
 	Args    []string // of exec: the program; of wait: the time; of expect: see Options
 	Times   int      // of repeat
-	Steps   []Step   // of repeat
+	After   Duration // of kill
+	Steps   []Step   // of repeat; of kill the one that is killed
 	Line    int      // in the file
 }
 
@@ -40,6 +41,7 @@ func Verbs() []Verb {
 		{"freeze", "", "freeze the container"},
 		{"thaw", "", "thaw it"},
 		{"stop", "stop", "end the container"},
+		{"kill", "", "kill a command in the middle: {kill: {after: 8ms, step: {checkpoint: {leave-running: true}}}}; it may be done before that, or fail"},
 		{"repeat", "", "do steps several times: {repeat: {times: 10, steps: [...]}}"},
 	}
 }
@@ -65,6 +67,9 @@ func (s Step) String() string {
 	text := s.Verb
 	if len(s.Args) > 0 {
 		text += " " + strings.Join(s.Args, " ")
+	}
+	if s.Verb == "kill" {
+		text += fmt.Sprintf(" %s after %v", s.Steps[0], s.After)
 	}
 	if len(s.Options) > 0 {
 		text += " " + strings.Join(s.Options.Flags(), " ")
@@ -104,6 +109,8 @@ func (s *Step) read(key ast.Node, name string, value ast.Node) error {
 		return into(value, &s.Args)
 	case name == "repeat":
 		return s.readRepeat(key, value)
+	case name == "kill":
+		return s.readKill(key, value)
 	case value == nil:
 		return nil
 	case name == "expect" || v.Command != "":
@@ -138,6 +145,23 @@ func (s *Step) readRepeat(key, value ast.Node) error {
 		return at(key, errors.New("repeat needs times, and steps: {times: 10, steps: [...]}"))
 	}
 	s.Times, s.Steps = r.Times, r.Steps
+	return nil
+}
+
+func (s *Step) readKill(key, value ast.Node) error {
+	var k struct {
+		After *Duration `yaml:"after"`
+		Step  *Step     `yaml:"step"`
+	}
+	if value != nil {
+		if err := into(value, &k); err != nil {
+			return err
+		}
+	}
+	if k.After == nil || k.Step == nil || k.Step.Verb != "checkpoint" && k.Step.Verb != "restore" {
+		return at(key, errors.New("kill needs after, and a step that is a checkpoint or a restore: {after: 8ms, step: checkpoint}"))
+	}
+	s.After, s.Steps = *k.After, []Step{*k.Step}
 	return nil
 }
 
