@@ -35,6 +35,7 @@ type Monitor struct {
 	group   *cgroup.Group
 	pid     int
 	loader  int      // the process that brings its memory, see SetLoader
+	loading string   // a directory that only the loader needs
 	init    *os.File // of a container in the foreground: its pidfd
 	stdio   *stdio
 	control *control
@@ -297,6 +298,10 @@ func (m *Monitor) SetLoader(pid int) error {
 	defer func() { mine.Loader = loader; m.c.State = mine }()
 	return m.c.Update(func(s *State) { s.Loader = loader })
 }
+
+// DropWithLoader has a directory deleted once the loader, which alone still needs
+// it, has ended.
+func (m *Monitor) DropWithLoader(directory string) { m.loading = directory }
 
 // SetImage says which image the container is restored from.
 func (m *Monitor) SetImage(ref string) { m.c.State.Image = ref }

@@ -47,6 +47,7 @@ func (m *Monitor) wait(status *unix.WaitStatus) error {
 			continue
 		}
 		m.loader = 0
+		m.dropLoading()
 		if *status != 0 {
 			fmt.Fprintf(os.Stderr, "monitor: the loader of its memory failed (%s): the container is ended\n", describe(*status))
 			_ = unix.Kill(m.pid, unix.SIGKILL)
@@ -126,6 +127,16 @@ func (m *Monitor) endLoader() {
 		_, _ = retry(func() (int, error) { return unix.Wait4(m.loader, &status, 0, nil) })
 	}
 	m.loader = 0
+	m.dropLoading()
+}
+
+// dropLoading deletes what only the loader needed. What it leaves, the sweep of
+// the store of images deletes.
+func (m *Monitor) dropLoading() {
+	if m.loading != "" {
+		_ = os.RemoveAll(m.loading)
+		m.loading = ""
+	}
 }
 
 // outOfMemory says whether the kernel has killed a task of the group because

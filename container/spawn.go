@@ -234,15 +234,16 @@ func hearReport(ctx context.Context, name string, conn net.Conn, args, result an
 
 // kept are the descriptors that go with a monitor over its second execve.
 type kept struct {
-	Pid      int   `json:"pid"`
-	Input    int   `json:"input"`
-	Outputs  []int `json:"outputs"`
-	Keepers  []int `json:"keepers"`
-	Master   int   `json:"master"`
-	Listener int   `json:"listener"`
-	HostNet  int   `json:"hostNet"`
-	Socket   int   `json:"socket"`
-	Loader   int   `json:"loader"` // a pid
+	Pid      int    `json:"pid"`
+	Input    int    `json:"input"`
+	Outputs  []int  `json:"outputs"`
+	Keepers  []int  `json:"keepers"`
+	Master   int    `json:"master"`
+	Listener int    `json:"listener"`
+	HostNet  int    `json:"hostNet"`
+	Socket   int    `json:"socket"`
+	Loader   int    `json:"loader"` // a pid
+	Loading  string `json:"loading"`
 }
 
 // serveSlim executes crucible once more, in the same process and so still the
@@ -262,7 +263,7 @@ func (m *Monitor) serveSlim() error {
 		}
 		return fd
 	}
-	k := kept{Pid: m.pid, Loader: m.loader, Input: keep(m.stdio.input), Master: keep(m.stdio.master), Listener: keep(listener), HostNet: keep(m.hostNet), Socket: -1}
+	k := kept{Pid: m.pid, Loader: m.loader, Loading: m.loading, Input: keep(m.stdio.input), Master: keep(m.stdio.master), Listener: keep(listener), HostNet: keep(m.hostNet), Socket: -1}
 	for _, f := range m.stdio.outputs {
 		k.Outputs = append(k.Outputs, keep(f))
 	}
@@ -300,7 +301,7 @@ func serveAgain(name string, root Root) int {
 		fmt.Fprintln(os.Stderr, "monitor:", err)
 		return 1
 	}
-	m := &Monitor{c: c, pid: k.Pid, loader: k.Loader, socket: -1, detached: true, stdio: newStdio(c.Log())}
+	m := &Monitor{c: c, pid: k.Pid, loader: k.Loader, loading: k.Loading, socket: -1, detached: true, stdio: newStdio(c.Log())}
 	m.stdio.input, m.stdio.master = take(k.Input), take(k.Master)
 	for _, fd := range k.Outputs {
 		m.stdio.outputs = append(m.stdio.outputs, take(fd))

@@ -73,7 +73,7 @@ func (d *Draft) adopt(ctx context.Context, manifest []byte, o AdoptOptions) (*Im
 		return nil, err
 	}
 	i := &Image{Name: d.name, Number: o.Number, Manifest: m, store: d.store}
-	if err := i.compare(files, notManifest); err != nil {
+	if err := i.compare(files, notManifest, nil); err != nil {
 		return nil, err
 	}
 	for _, f := range m.Files {

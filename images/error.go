@@ -82,7 +82,9 @@ func (i *Image) unreadable(file string, err error) error {
 // NoSpaceError is a full disk, or a quota, while an image was written.
 type NoSpaceError struct {
 	Dir string
-	Err error
+	// Needs says how much room is needed.
+	Needs string
+	Err   error
 }
 
 func (e *NoSpaceError) Error() string { return e.Err.Error() }
@@ -95,13 +97,18 @@ func (e *NoSpaceError) Hint() string {
 	if err := unix.Statfs(e.Dir, &s); err == nil {
 		free = fmt.Sprintf(" (%d MiB free now)", s.Bavail*uint64(s.Bsize)>>20)
 	}
-	return "make room in " + e.Dir + free + ", for example with `crucible image rm`, or choose another --root; the container needs about its memory's size"
+	return "make room in " + e.Dir + free + ", for example with `crucible image rm`, or choose another --root; " + e.Needs
 }
 
 // noSpace marks an error that comes from a full disk.
 func noSpace(dir string, err error) error {
+	return noSpaceFor(dir, "the container needs about its memory's size", err)
+}
+
+// noSpaceFor is noSpace where something else is needed.
+func noSpaceFor(dir, needs string, err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return &NoSpaceError{Dir: dir, Err: err}
+		return &NoSpaceError{Dir: dir, Needs: needs, Err: err}
 	}
 	return err
 }

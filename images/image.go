@@ -142,7 +142,9 @@ func (i *Image) Hold() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	locked := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil
+	// Who has it for themselves is done in a moment: they remove the image, or
+	// what was packed.
+	locked := flock(f, unix.LOCK_SH) == nil
 	// Between the opening and the locking it may have been removed.
 	mine, err := f.Stat()
 	if err == nil && locked {

@@ -143,9 +143,11 @@ func (s Store) Remove(ctx context.Context, ref string) error {
 		return fmt.Errorf("remove image %s: %w", r, err)
 	}
 	defer unlock()
-	if err := s.removable(ctx, r); err != nil {
+	free, err := s.removable(ctx, r)
+	if err != nil {
 		return err
 	}
+	defer free() // once the image is not there any more
 	if err := os.Rename(s.path(r), filepath.Join(d.base, "removed")); err != nil {
 		return fmt.Errorf("remove image %s: %w", r, err)
 	}
@@ -154,13 +156,16 @@ func (s Store) Remove(ctx context.Context, ref string) error {
 	return nil
 }
 
-// removable says whether an image may go, under the store's lock.
-func (s Store) removable(ctx context.Context, r Ref) error {
+// removable says whether an image may go, under the store's lock. Until free is
+// called nobody can hold it.
+func (s Store) removable(ctx context.Context, r Ref) (free func(), err error) {
+	free = func() {}
 	manifest, err := os.Open(filepath.Join(s.path(r), Manifest))
 	if err == nil {
-		defer manifest.Close()
-		if unix.Flock(int(manifest.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-			return &Error{Kind: InUse, Ref: r.String(), Text: "a command is reading it", Advice: "wait until that restore or verification has ended"}
+		free = func() { manifest.Close() }
+		if flock(manifest, unix.LOCK_EX|unix.LOCK_NB) != nil {
+			free()
+			return nil, &Error{Kind: InUse, Ref: r.String(), Text: "a command is reading it", Advice: "wait until that restore or verification has ended"}
 		}
 	}
 	if children := s.children(r); len(children) > 0 {
@@ -168,9 +173,14 @@ func (s Store) removable(ctx context.Context, r Ref) error {
 		if len(children) == 1 {
 			build = " builds on it"
 		}
-		return &Error{Kind: InUse, Ref: r.String(), Text: list + build, Advice: "remove " + list + " first"}
+		free()
+		return nil, &Error{Kind: InUse, Ref: r.String(), Text: list + build, Advice: "remove " + list + " first"}
 	}
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		free()
+		return nil, err
+	}
+	return free, nil
 }
 
 func (s Store) path(r Ref) string { return filepath.Join(s.Dir, r.Name, strconv.Itoa(r.Number)) }
@@ -202,13 +212,18 @@ func (s Store) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// flock is flock(2), which a signal does not end.
+func flock(f *os.File, how int) error {
 	for {
-		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX); {
-		case err == nil:
-			return func() { f.Close() }, nil
-		case err != unix.EINTR:
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
 		}
 	}
 }

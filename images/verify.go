@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
+	"path/filepath"
 	"strings"
 
 	"crucible/images/digest"
@@ -20,12 +20,8 @@ type VerifyOptions struct {
 	Workers int
 	// Only tells which files to look at, by their paths; nil: all.
 	Only func(path string) bool
-}
-
-// IsPages tells CRIU's files of memory pages, nearly all of an image, from the others.
-func IsPages(file string) bool {
-	ok, _ := path.Match(CRIU+"/pages-*.img", file)
-	return ok
+	// Plain leaves out what is packed: who unpacks it checks it on the way.
+	Plain bool
 }
 
 // within looks below one directory only.
@@ -50,7 +46,9 @@ func (i *Image) verifyFiles(ctx context.Context, o VerifyOptions) error {
 	if err := i.checkDigests(); err != nil {
 		return err
 	}
-	wanted := func(file string) bool { return notManifest(file) && (o.Only == nil || o.Only(file)) }
+	wanted := func(file string) bool {
+		return notManifest(file) && !isIndex(file) && (o.Only == nil || o.Only(file))
+	}
 	files, err := digest.Tree(ctx, i.Dir(), digest.Options{Workers: o.Workers, Only: wanted})
 	if errors.Is(err, os.ErrNotExist) {
 		if _, gone := os.Lstat(i.Dir()); gone != nil {
@@ -60,7 +58,16 @@ func (i *Image) verifyFiles(ctx context.Context, o VerifyOptions) error {
 	if err != nil {
 		return fmt.Errorf("verify image %s: %w", i.Ref(), err)
 	}
-	return i.compare(files, wanted)
+	err = i.compare(files, wanted, func(want *imagepb.File) error {
+		if o.Plain {
+			return nil
+		}
+		return i.verifyPacked(ctx, want, o.Workers, nil)
+	})
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("verify image %s: %w", i.Ref(), err)
+	}
+	return errors.Join(err, i.strayIndexes(o))
 }
 
 // checkDigests refuses digests that we cannot make.
@@ -72,8 +79,9 @@ func (i *Image) checkDigests() error {
 	return nil
 }
 
-// compare says how the files are not those of the manifest.
-func (i *Image) compare(files []digest.File, wanted func(file string) bool) error {
+// compare says how the files are not those of the manifest. One that is there by
+// its index only is compared by packed.
+func (i *Image) compare(files []digest.File, wanted func(file string) bool, packed func(*imagepb.File) error) error {
 	have := make(map[string]digest.File, len(files))
 	for _, f := range files {
 		have[f.Path] = f
@@ -85,7 +93,9 @@ func (i *Image) compare(files []digest.File, wanted func(file string) bool) erro
 		}
 		f, there := have[want.Path]
 		delete(have, want.Path)
-		if !there {
+		if !there && packed != nil && i.isPacked(want.Path) {
+			errs = append(errs, packed(want))
+		} else if !there {
 			errs = append(errs, i.damaged(want.Path, "is missing"))
 		} else if text := difference(f, want); text != "" {
 			errs = append(errs, i.damaged(want.Path, text))
@@ -96,6 +106,47 @@ func (i *Image) compare(files []digest.File, wanted func(file string) bool) erro
 			errs = append(errs, i.damaged(f.Path, "does not belong to it"))
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// verifyPacked makes a packed file of pages again, page by page, and compares it
+// with its digest. If each is not nil it gets the blocks: see [digest.Content].
+func (i *Image) verifyPacked(ctx context.Context, want *imagepb.File, workers int, each func(block []byte, at int64) error) error {
+	p, err := i.openPacked(want.Path)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if uint64(p.Size()) != want.Size {
+		return i.damaged(indexOf(want.Path), fmt.Sprintf("is of %d bytes, the file had %d", p.Size(), want.Size))
+	}
+	sum, err := digest.Content(ctx, p, p.Size(), workers, each)
+	if err == nil && !bytes.Equal(sum[:], want.Digest) {
+		err = i.damaged(want.Path, "has changed: what was unpacked has another digest")
+	}
+	return err
+}
+
+// strayIndexes are files below packed/ that are no index of a file of the image.
+func (i *Image) strayIndexes(o VerifyOptions) error {
+	var errs []error
+	known := map[string]bool{}
+	for _, f := range i.Manifest.Files {
+		if IsPages(f.Path) {
+			known[indexOf(f.Path)] = true
+		}
+	}
+	dir := filepath.Join(i.Dir(), Indexes)
+	_ = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil
+		}
+		name, _ := filepath.Rel(i.Dir(), path)
+		if name = filepath.ToSlash(name); !known[name] && (o.Only == nil || o.Only(name)) {
+			errs = append(errs, i.damaged(name, "does not belong to it"))
+		}
+		return nil
+	})
 	return errors.Join(errs...)
 }
 

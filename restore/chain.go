@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,13 +21,20 @@ import (
 //
 //	<container>/chain/       a tmpfs
 //	<container>/chain/N/criu a bind of images/NAME/N/criu, for each member
+//
+// The view of an image that is packed, or of one that builds on such a one, is
+// like that already.
 func (j *job) openImages() (dir *os.File, undo func(), err error) {
+	if err := <-j.viewed; err != nil {
+		return nil, nil, err
+	}
 	chain, err := j.image.Chain()
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(chain) == 1 || !j.image.Manifest.GetTraits().GetUserNamespace() {
-		dir, err = os.Open(j.image.CRIUDir())
+	temporary, _ := j.view.Temporary()
+	if temporary != "" || len(chain) == 1 || !j.image.Manifest.GetTraits().GetUserNamespace() {
+		dir, err = os.Open(j.view.CRIUDir())
 		return dir, func() {}, err
 	}
 	const place = "/chain"
@@ -56,4 +64,35 @@ func (j *job) openImages() (dir *os.File, undo func(), err error) {
 		return nil, nil, fmt.Errorf("show the images to CRIU: %w", err)
 	}
 	return dir, undo, nil
+}
+
+// unpack makes CRIU's files of the image again, if they are packed.
+func (j *job) unpack(ctx context.Context) {
+	defer close(j.viewed)
+	end := j.line.Begin("unpack", false)
+	v, err := j.image.View(ctx, images.ViewOptions{})
+	if err == nil {
+		if dir, _ := v.Temporary(); dir != "" {
+			end()
+		}
+	}
+	j.view = v
+	j.viewed <- err
+}
+
+// endView removes what was unpacked: CRIU has it open, or will not read it.
+func (j *job) endView() {
+	j.noView()
+	<-j.viewed
+	if j.view != nil {
+		_ = j.view.Close() // else the next command sweeps it
+	}
+}
+
+// leaveView leaves it to the monitor, which removes the directory once the loader
+// has ended, and keeps others from doing so until then by the loader's own lock.
+func (j *job) leaveView() (dir string) {
+	dir, _ = j.view.Temporary()
+	j.view.Leave()
+	return dir
 }

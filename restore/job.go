@@ -69,6 +69,9 @@ type job struct {
 	parked   *network.Parking
 	verified chan error // what must be whole before the tasks run
 	loaded   chan error // the pages, if they are loaded lazily
+	viewed   chan error // the view is there
+	view     *images.View
+	noView   context.CancelFunc // it is not needed any more
 	damaged  context.CancelCauseFunc
 	master   *os.File
 	check    check // with jobArgs.Verify
@@ -77,7 +80,7 @@ type job struct {
 // Job brings a container up from an image, in its monitor m. See
 // [container.MaybeMonitor].
 func Job(ctx context.Context, m *container.Monitor, raw json.RawMessage) (any, error) {
-	j := &job{m: m, line: checkpoint.NewTimeline(time.Time{}), verified: make(chan error, 1), loaded: make(chan error, 1)}
+	j := &job{m: m, line: checkpoint.NewTimeline(time.Time{}), verified: make(chan error, 1), loaded: make(chan error, 1), viewed: make(chan error, 1)}
 	if err := json.Unmarshal(raw, &j.a); err != nil {
 		return nil, err
 	}
@@ -104,6 +107,7 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	defer j.hold.Close()
+	defer j.endView()
 	j.line.Step("make the cgroup", false)
 	if err := j.makeGroup(); err != nil {
 		return err
@@ -195,6 +199,9 @@ func (j *job) open(ctx context.Context) (err error) {
 		j.noteUnknown(file, m)
 	}
 	j.noteUnknown(images.Manifest, j.image.Manifest)
+	unpacking, stop := context.WithCancel(ctx)
+	j.noView = stop
+	go j.unpack(unpacking)
 	if j.a.Lazy {
 		go j.verify(ctx, j.verified, 0, func(file string) bool { return !images.IsPages(file) })
 		go j.verify(ctx, j.loaded, j.workers(), images.IsPages)
@@ -219,7 +226,7 @@ func (j *job) workers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 // verify checks digests beside everything else.
 func (j *job) verify(ctx context.Context, done chan<- error, workers int, only func(string) bool) {
 	end := j.line.Begin("check digests", false)
-	err := j.image.Verify(ctx, images.VerifyOptions{Workers: workers, Only: only})
+	err := j.image.Verify(ctx, images.VerifyOptions{Workers: workers, Only: only, Plain: true})
 	end()
 	done <- err
 	if err != nil {
@@ -319,6 +326,9 @@ func (j *job) restore(ctx context.Context, p *criu.Process) error {
 		if err := j.verifyFrozen(ctx, result.Pid); err != nil {
 			return err
 		}
+	}
+	if loader != nil {
+		j.m.DropWithLoader(j.leaveView())
 	}
 	if err := j.m.Adopt(result.Pid, j.master); err != nil {
 		return err
@@ -472,9 +482,10 @@ func (j *job) criuOptions(ctx context.Context) (o criu.RestoreOptions, loader *c
 		return o, nil, closeAll, nil
 	}
 	// Its own way to the images does not end with the restore.
-	images, err := os.Open(j.image.CRIUDir())
+	images, err := os.Open(j.view.CRIUDir())
 	if err == nil {
-		loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, images, work, j.hold, j.m.SetLoader)
+		_, lock := j.view.Temporary()
+		loader, err = (&criu.CRIU{Path: j.a.CRIU}).LazyPages(ctx, images, work, j.m.SetLoader, j.hold, lock)
 		images.Close()
 	}
 	if err != nil {

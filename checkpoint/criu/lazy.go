@@ -24,7 +24,7 @@ type Loader struct{ process *os.Process }
 // the log finds it. The context is for the start only. The loader keeps hold open
 // for as long as it lives. It waits for ever for a restore that never comes, so
 // that born is told its pid at once, to be written down.
-func (c *CRIU) LazyPages(ctx context.Context, images, work, hold *os.File, born func(pid int) error) (*Loader, error) {
+func (c *CRIU) LazyPages(ctx context.Context, images, work *os.File, born func(pid int) error, hold ...*os.File) (*Loader, error) {
 	ready, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("criu lazy-pages: %w", err)
@@ -45,7 +45,7 @@ func (c *CRIU) LazyPages(ctx context.Context, images, work, hold *os.File, born 
 		"-o", log.LogFile, "-v2", "--status-fd", "5")
 	cmd.Env = environment()
 	cmd.Stderr = stderr
-	cmd.ExtraFiles = []*os.File{images, work, theirs, hold}
+	cmd.ExtraFiles = append([]*os.File{images, work, theirs}, hold...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, startError(c.Path, err)

@@ -28,7 +28,7 @@ func TestLazyPages(t *testing.T) {
 	o, _, beats := restoreFrom(t, c, "memory:48")
 	work := openDir(t, t.TempDir())
 	o.Work, o.LazyPages = work, true
-	loader, err := c.LazyPages(t.Context(), o.Images, work, nil, anyPid)
+	loader, err := c.LazyPages(t.Context(), o.Images, work, anyPid)
 	fatal(t, err)
 	before := load(beats, 0)
 	res, err := start(t, c, StartOptions{}).Restore(t.Context(), o, nil)
@@ -53,7 +53,7 @@ func TestLazyPages(t *testing.T) {
 func TestLazyPagesErrors(t *testing.T) {
 	c := theCRIU(t)
 	empty := openDir(t, t.TempDir())
-	_, err := c.LazyPages(t.Context(), empty, empty, nil, anyPid)
+	_, err := c.LazyPages(t.Context(), empty, empty, anyPid)
 	var e *Error
 	if !errors.As(err, &e) || e.Op != "lazy-pages" || e.Cause == "" {
 		t.Errorf("an empty directory: %v", err)
@@ -66,7 +66,7 @@ func TestLazyPagesContext(t *testing.T) {
 	c := lazyCRIU(t)
 	o, _, _ := restoreFrom(t, c, "memory:1")
 	ctx, cancel := context.WithCancel(t.Context())
-	loader, err := c.LazyPages(ctx, o.Images, o.Images, nil, anyPid)
+	loader, err := c.LazyPages(ctx, o.Images, o.Images, anyPid)
 	fatal(t, err)
 	cancel()
 	if endsWithin(loader, 50*time.Millisecond) {

@@ -66,3 +66,30 @@ func hashParents(out *[lanes]Value, in []Value) {
 		}
 	}
 }
+
+// pageChunks hashes chunk c of each page.
+func pageChunks(out *[lanes]Value, in *[lanes * PageSize]byte, c int) {
+	at := c * chunkSize
+	switch width() {
+	case 16:
+		hash16(&out[0], &in[at], PageSize, chunkSize/64, uint64(c), 0, 0, chunkStart, chunkEnd)
+	case 8:
+		hash8(&out[0], &in[at], PageSize, chunkSize/64, uint64(c), 0, 0, chunkStart, chunkEnd)
+		hash8(&out[8], &in[8*PageSize+at], PageSize, chunkSize/64, uint64(c), 0, 0, chunkStart, chunkEnd)
+	default:
+		pageChunksGeneric(out, in, c)
+	}
+}
+
+// hashRoots hashes pairs that are the whole of something.
+func hashRoots(out *[lanes]Value, in *[2 * lanes]Value) {
+	switch width() {
+	case 16:
+		hash16(&out[0], bytesOf(in[:]), 64, 1, 0, 0, parent|root, 0, 0)
+	case 8:
+		hash8(&out[0], bytesOf(in[:]), 64, 1, 0, 0, parent|root, 0, 0)
+		hash8(&out[8], bytesOf(in[16:]), 64, 1, 0, 0, parent|root, 0, 0)
+	default:
+		rootsGeneric(out, in)
+	}
+}
