@@ -2,6 +2,7 @@ package images
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,10 +18,11 @@ type taken struct {
 
 // Take gives the draft the files of another image, but those that a function
 // names: they are to be written anew. No byte is copied: the two images share
-// them (link(2)), as files that nobody ever changes can be. Commit compares them
+// them (link(2)), as files that nobody ever changes can be; only what is packed is
+// unpacked. Commit compares them
 // with the other's digests, so that a damaged image is not made a whole one. An
 // incremental image's parent becomes the draft's.
-func (d *Draft) Take(from *Image, except func(file string) bool) error {
+func (d *Draft) Take(ctx context.Context, from *Image, except func(file string) bool) error {
 	if d.lock == nil || d.taken != nil || from.store.Dir != d.store.Dir {
 		return fmt.Errorf("image of %s: cannot take files of %s", d.name, from.Ref())
 	}
@@ -38,14 +40,14 @@ func (d *Draft) Take(from *Image, except func(file string) bool) error {
 		if except(f.Path) {
 			continue
 		}
-		if err := d.take(f); err != nil {
+		if err := d.take(ctx, f); err != nil {
 			return fmt.Errorf("take %s of image %s: %w", f.Path, from.Ref(), noSpace(d.store.Dir, err))
 		}
 	}
 	return nil
 }
 
-func (d *Draft) take(f *imagepb.File) error {
+func (d *Draft) take(ctx context.Context, f *imagepb.File) error {
 	if !filepath.IsLocal(f.Path) {
 		return d.taken.from.damaged(f.Path, "is no file of it")
 	}
@@ -57,6 +59,9 @@ func (d *Draft) take(f *imagepb.File) error {
 		return os.Symlink(f.Symlink, to)
 	}
 	d.taken.files[f.Path] = f
+	if d.taken.from.isPacked(f.Path) {
+		return d.taken.from.unpack(ctx, f, to, 0)
+	}
 	return os.Link(filepath.Join(d.taken.from.Dir(), f.Path), to)
 }
 

@@ -13,7 +13,8 @@ import (
 
 // Usage says what the store takes on disk.
 type Usage struct {
-	Images []ImageUsage
+	Images     []ImageUsage
+	Containers []ContainerUsage
 	// Packs is how many there are; PackBytes their size, and Unused the part of
 	// it that a Prune can free.
 	Packs     int
@@ -23,26 +24,39 @@ type Usage struct {
 	Drafts int64
 }
 
-// ImageUsage is an image's part of it.
-type ImageUsage struct {
-	Ref string
-	// Size is what its files have, or had before they were packed.
+// Share is a part of what is on disk, in bytes.
+type Share struct {
+	// Size is what the files have, or had before they were packed.
 	Size int64
-	// Own are the bytes on disk of files that are the image's alone.
-	Own int64
-	// Unique are the compressed bytes of pages in packs that only this image
-	// has, Shared of those that others have, too. Own and Unique are what its
-	// removal frees, Unique not before a Prune.
+	// Files are those that are nobody else's.
+	Files int64
+	// Unique are compressed pages in packs that nobody else has, Shared those
+	// that others have, too. Files and Unique are what is freed by a removal, the
+	// latter with the next Prune.
 	Unique, Shared int64
-	// Packed: some of its memory is in packs.
+	// Packed: some of the memory is in packs.
 	Packed bool
+}
+
+// ImageUsage is an image's share.
+type ImageUsage struct {
+	Ref
+	Share
+}
+
+// ContainerUsage is the share of all images of a container. Pages that only they
+// have are unique.
+type ContainerUsage struct {
+	Name   string
+	Images int
+	Share
 }
 
 // Total is all that the store takes.
 func (u *Usage) Total() int64 {
 	sum := u.PackBytes + u.Drafts
 	for _, i := range u.Images {
-		sum += i.Own
+		sum += i.Files
 	}
 	return sum
 }
@@ -55,8 +69,14 @@ func (s Store) Usage() (*Usage, error) {
 	errs = append(errs, bad...)
 	out := &Usage{Drafts: s.draftsOnDisk()}
 	for _, i := range images {
+		n := len(out.Containers) - 1
+		if n < 0 || out.Containers[n].Name != i.Name {
+			out.Containers = append(out.Containers, ContainerUsage{Name: i.Name})
+			packs.Group()
+			n++
+		}
 		packs.User()
-		one := ImageUsage{Ref: i.Ref(), Size: i.Size(), Own: sizeOnDisk(i.Dir())}
+		one := ImageUsage{Ref: Ref{i.Name, i.Number}, Share: Share{Size: i.Size(), Files: sizeOnDisk(i.Dir())}}
 		for _, f := range i.Manifest.Files {
 			if !IsPages(f.Path) {
 				continue
@@ -72,11 +92,16 @@ func (s Store) Usage() (*Usage, error) {
 			packs.Count(x)
 			one.Packed = true
 		}
+		c := &out.Containers[n]
+		c.Images, c.Size, c.Files, c.Packed = c.Images+1, c.Size+one.Size, c.Files+one.Files, c.Packed || one.Packed
 		out.Images = append(out.Images, one)
 	}
-	shares, total := packs.Sum()
-	for n, share := range shares {
+	users, groups, total := packs.Sum()
+	for n, share := range users {
 		out.Images[n].Unique, out.Images[n].Shared = share.Unique, share.Shared
+	}
+	for n, share := range groups {
+		out.Containers[n].Unique, out.Containers[n].Shared = share.Unique, share.Shared
 	}
 	out.Packs, out.PackBytes, out.Unused = total.Packs, total.Bytes, total.Unused
 	return out, errors.Join(errs...)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +22,8 @@ type checkpointOptions struct {
 	checkpoint.Options
 	choice     preflight.Options
 	ghostLimit string
+	pack       bool
+	keep       int
 }
 
 func newCheckpointCommand(a *app) *cobra.Command {
@@ -44,6 +48,10 @@ container runs, and stops it only for as long as it takes to get hold of the
 pages: such an image can be a parent, and not be restored. Memory that processes
 share is written whole each time.
 
+On any kernel --pack keeps each page of memory once for all images, compressed, after
+the container has been stopped or goes on: see crucible image pack. --keep N then
+removes older images of the container: see crucible image prune.
+
 --verify notes in the image everything that the kernel shows about the frozen
 container (processes, memory, descriptors, sockets, mounts, network, cgroup), for
 ` + "`crucible restore --verify`" + ` to compare. With -R it is compared at once with what the
@@ -58,6 +66,7 @@ something differs.`,
   crucible checkpoint -R web
   crucible checkpoint -R --parent web@1 web
   crucible checkpoint --pre-dump web && crucible checkpoint --parent web web
+  crucible checkpoint -R --pack --keep 5 web
   crucible checkpoint --verify web && crucible restore --verify web
   crucible checkpoint --dry-run --json web`,
 		Args:              exactArgs(1, "the name of a container"),
@@ -68,6 +77,8 @@ something differs.`,
 	f.BoolVarP(&o.LeaveRunning, "leave-running", "R", false, "let the container go on")
 	f.StringVar(&o.Parent, "parent", "", "write only memory that has changed since this image: NAME or NAME@N")
 	f.BoolVar(&o.PreDump, "pre-dump", false, "write memory for a later --parent, and let the container go on")
+	f.BoolVar(&o.pack, "pack", false, "keep pages that the store has, or that are there twice, once, compressed")
+	f.IntVar(&o.keep, "keep", 0, "remove images of the container, but not the newest N")
 	f.BoolVar(&o.DryRun, "dry-run", false, "look for what stands in the way, and do nothing")
 	f.BoolVar(&o.Verify, "verify", false, "note what the kernel shows, for restore --verify; with -R compare it with what it shows afterwards")
 	f.BoolVar(&o.choice.TCPEstablished, "tcp-established", false, "keep TCP connections (found out by itself)")
@@ -97,6 +108,9 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 	if o.Timeout <= 0 {
 		return misuse("--timeout %s: must be longer than nothing", o.Timeout)
 	}
+	if c.Flags().Changed("keep") && o.keep < 1 {
+		return misuse("--keep %d: must be 1 or more", o.keep)
+	}
 	if c.Flags().Changed("parent") {
 		if _, err := images.ParseRef(o.Parent); err != nil {
 			return &usageError{fmt.Errorf("--parent: %w", err)}
@@ -124,7 +138,9 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 	if o.DryRun {
 		return a.printDryRun(r)
 	}
-	err = a.print(a.json, r, func() error {
+	out := &checkpointResult{Result: r}
+	late := a.tidy(c.Context(), out, name, o)
+	err = errors.Join(a.print(a.json, out, func() error {
 		for _, f := range r.Findings.Findings {
 			fmt.Fprintln(a.stderr, f)
 		}
@@ -134,11 +150,39 @@ func runCheckpoint(c *cobra.Command, a *app, o *checkpointOptions, name string) 
 			return phaseTable(a.stderr, r.Phases, r.Frozen)
 		}
 		return nil
-	})
+	}), late)
 	if err == nil {
 		err = differs(r.Verified)
 	}
 	return err
+}
+
+// checkpointResult is a checkpoint, and what was done with the store after it.
+type checkpointResult struct {
+	*checkpoint.Result
+	Packed *packRow     `json:"packed,omitempty"`
+	Pruned *pruneResult `json:"pruned,omitempty"`
+}
+
+// tidy packs the new image and removes old ones. The image is whole, whatever
+// becomes of that.
+func (a *app) tidy(ctx context.Context, r *checkpointResult, name string, o *checkpointOptions) error {
+	var errs []error
+	var err error
+	defer o.Progress("")
+	if o.pack {
+		o.Progress("pack")
+		if r.Packed, err = packImage(ctx, o.Store, r.Ref); err != nil {
+			errs = append(errs, fmt.Errorf("checkpoint container %s: the image is whole, but not packed: %w", name, err))
+		}
+	}
+	if o.keep > 0 {
+		o.Progress("prune")
+		if r.Pruned, err = a.prune(ctx, name, pruneOptions{keep: o.keep}); err != nil {
+			errs = append(errs, fmt.Errorf("checkpoint container %s: the image is whole, but older ones are not removed: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (a *app) printDryRun(r *checkpoint.Result) error {

@@ -53,6 +53,9 @@ Nth image of container NAME; NAME alone is the newest.`,
 		newImageExportCommand,
 		newImageImportCommand,
 		newImageRemoveCommand,
+		newImagePackCommand,
+		newImagePruneCommand,
+		newImageUsageCommand,
 	} {
 		c.AddCommand(sub(a))
 	}

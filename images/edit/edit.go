@@ -206,7 +206,7 @@ func (e *Edit) write(ctx context.Context, d *images.Draft, o WriteOptions) (*ima
 		_, anew := e.files[file]
 		return anew || e.gone[file] || file == images.Namespaces || file == images.Mounts || e.patched(file)
 	}
-	if err := d.Take(e.image, written); err != nil {
+	if err := d.Take(ctx, e.image, written); err != nil {
 		return nil, err
 	}
 	for file, b := range e.files {

@@ -248,7 +248,7 @@ func TestEditKeepsUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Take(i, func(f string) bool { return f == images.Namespaces || f == images.Bundle }); err != nil {
+	if err := d.Take(t.Context(), i, func(f string) bool { return f == images.Namespaces || f == images.Bundle }); err != nil {
 		t.Fatal(err)
 	}
 	var spaces imagepb.Namespaces

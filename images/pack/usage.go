@@ -2,27 +2,35 @@ package pack
 
 import "math"
 
-// Usage adds up what indexes take of the packs. It needs 8 bytes for each page
-// that is in them.
+// Usage adds up what indexes take of the packs, for users and for groups of
+// users. It needs 16 bytes for each page that is in the packs.
 type Usage struct {
-	packs map[ID]*usedPack
-	users []used
+	packs  map[ID]*usedPack
+	users  tally
+	groups tally
 }
 
 // usedPack says of each page of a pack who refers to it.
 type usedPack struct {
 	*file
-	only []uint32 // 1 + the number of the one user, 0 for none, several
-	last []uint32 // 1 + the number of the last user that was counted
+	users, groups marks
+}
+
+// marks say of each page of a pack who refers to it, by 1 + a number.
+type marks struct {
+	only []uint32 // the only one; 0 for none, several
+	last []uint32 // the last one that was counted
 }
 
 const several = math.MaxUint32
 
-// used are compressed bytes. Those of a page are its part of its frame.
-type used struct{ unique, all float64 }
+// tally are sums of compressed bytes. Those of a page are its part of its frame.
+type tally struct {
+	unique, all []float64
+}
 
-// NewUsage reads the tables of all packs. The error is about those that it could
-// not read; the others count.
+// NewUsage reads the tables of all packs. The errors are about those that it
+// could not read; the others count.
 func (d Dir) NewUsage() (*Usage, []error) {
 	u := &Usage{packs: map[ID]*usedPack{}}
 	ids, err := d.List()
@@ -37,39 +45,45 @@ func (d Dir) NewUsage() (*Usage, []error) {
 			continue
 		}
 		f.Close()
-		u.packs[id] = &usedPack{f, make([]uint32, f.pages), make([]uint32, f.pages)}
+		marksOf := func() marks { return marks{make([]uint32, f.pages), make([]uint32, f.pages)} }
+		u.packs[id] = &usedPack{f, marksOf(), marksOf()}
 	}
 	return u, errs
 }
 
-// User begins to count for somebody, and returns a number for them.
-func (u *Usage) User() int {
-	u.users = append(u.users, used{})
-	return len(u.users) - 1
-}
+// Group begins a new group of users, User a new user in it.
+func (u *Usage) Group() { u.groups.begin() }
+func (u *Usage) User()  { u.users.begin() }
 
-// Count adds an index to those of the last user.
+func (t *tally) begin() { t.unique, t.all = append(t.unique, 0), append(t.all, 0) }
+
+// Count adds an index to what the last user has.
 func (u *Usage) Count(x *Index) {
-	user := &u.users[len(u.users)-1]
-	me := uint32(len(u.users))
 	x.Each(func(id ID, first, pages uint32) {
 		p := u.packs[id]
 		if p == nil {
 			return
 		}
-		for n := first; n < first+pages && int(n) < p.pages; n++ {
-			if p.last[n] == me {
-				continue
-			}
-			p.last[n] = me
-			user.all += p.cost(int(n))
-			if p.only[n] == 0 {
-				p.only[n] = me
-			} else {
-				p.only[n] = several
-			}
+		for n := int(first); n < int(first+pages) && n < p.pages; n++ {
+			cost := p.cost(n)
+			u.users.count(p.users, n, cost)
+			u.groups.count(p.groups, n, cost)
 		}
 	})
+}
+
+func (t *tally) count(m marks, page int, cost float64) {
+	me := uint32(len(t.all))
+	if m.last[page] == me {
+		return
+	}
+	m.last[page] = me
+	t.all[me-1] += cost
+	if m.only[page] == 0 {
+		m.only[page] = me
+	} else {
+		m.only[page] = several
+	}
 }
 
 // cost are the bytes that a page takes of its frame.
@@ -91,27 +105,35 @@ type Total struct {
 	Unused int64 // of pages that nobody refers to
 }
 
-// Sum ends the counting, and returns the share of each user.
-func (u *Usage) Sum() ([]Share, Total) {
-	var total Total
+// Sum ends the counting, and returns the shares of the users and of the groups.
+func (u *Usage) Sum() (users, groups []Share, total Total) {
 	var unused float64
 	for _, p := range u.packs {
 		total.Packs++
 		total.Bytes += p.size
-		for n, only := range p.only {
-			switch only {
-			case several:
-			case 0:
-				unused += p.cost(n)
-			default:
-				u.users[only-1].unique += p.cost(n)
+		for n := range p.pages {
+			cost := p.cost(n)
+			if p.users.only[n] == 0 {
+				unused += cost
+				continue
 			}
+			u.users.alone(p.users, n, cost)
+			u.groups.alone(p.groups, n, cost)
 		}
 	}
 	total.Unused = int64(unused)
-	shares := make([]Share, len(u.users))
-	for i, one := range u.users {
-		shares[i] = Share{int64(one.unique), int64(one.all - one.unique)}
+	return u.users.shares(), u.groups.shares(), total
+}
+
+func (t *tally) alone(m marks, page int, cost float64) {
+	if only := m.only[page]; only != several {
+		t.unique[only-1] += cost
 	}
-	return shares, total
+}
+
+func (t *tally) shares() (out []Share) {
+	for i, all := range t.all {
+		out = append(out, Share{int64(t.unique[i]), int64(all - t.unique[i])})
+	}
+	return out
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"crucible/images/blake3"
 )
@@ -101,6 +102,7 @@ func (w *writer) table(frames []frame, at int64) []byte {
 type frameWriter struct {
 	f      *os.File
 	at     int64
+	begun  int64 // until where the disk has been told to write
 	frames []frame
 
 	mu     sync.Mutex
@@ -125,6 +127,12 @@ func (w *frameWriter) put(n int, b []byte) error {
 	}
 	w.frames = append(w.frames, frame{w.at, uint32(len(b)), checksum(b)})
 	w.at += int64(len(b))
+	if w.at-w.begun >= 8<<20 {
+		// The disk begins now, and not when we wait for it in the end. It is no
+		// more than advice: not every filesystem takes it.
+		_ = unix.SyncFileRange(int(w.f.Fd()), w.begun, w.at-w.begun, unix.SYNC_FILE_RANGE_WRITE)
+		w.begun = w.at
+	}
 	return nil
 }
 
