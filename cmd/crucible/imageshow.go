@@ -23,9 +23,9 @@ func newImageShowCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show [flags] NAME[@N]",
 		Short: "Show what is in an image",
-		Long: `Show what is in an image: where it comes from, its processes, namespaces and
-mounts, what the container changed in its filesystem, and where the time of the
-checkpoint went. --json has everything, also the digest of each file. What a newer
+		Long: `Show what is in an image: where it comes from, what its bytes are for, its processes,
+namespaces and mounts, what the container changed in its filesystem, and where the time
+of the checkpoint went. --json has everything, also the digest of each file. What a newer
 crucible has written into it that this one does not know is named as unknown.
 
 Exit status: 0 success, 3 no such image, 6 the image cannot be read.`,
@@ -119,6 +119,7 @@ func (s *shown) json() map[string]any {
 		changes = append(changes, c.String())
 	}
 	out["changes"] = changes
+	out["bytes"] = parts(s.image.Manifest.Files)
 	if len(s.unknown) > 0 {
 		out["unknown"] = s.unknown
 	}
@@ -131,6 +132,7 @@ func (s *shown) json() map[string]any {
 func (s *shown) text(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	s.general(w)
+	s.partTable(w)
 	s.processTable(w)
 	s.namespaceTable(w)
 	s.mountTable(w)

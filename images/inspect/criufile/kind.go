@@ -168,3 +168,9 @@ func (k Kind) names(name string) bool {
 	digits := map[byte]string{'u': "0123456789", 'x': "0123456789abcdef"}[after[0]]
 	return begins && ends && rest != "" && (digits == "" || strings.Trim(rest, digits) == "")
 }
+
+// IsPages tells whether a file of this name holds pages of memory.
+func IsPages(name string) bool {
+	k, raw := rawKind(name)
+	return raw && (k.Name == "PAGES" || k.Name == "SHM_PAGES_OLD")
+}
