@@ -22,6 +22,7 @@ func sections() []section {
 		{"memory", "checkpoint and restore of much memory", rounds{1, 10}, rounds{1, 5}, memory},
 		{"connection", "the longest pause that a TCP client feels", rounds{1, 10}, rounds{1, 5}, connection},
 		{"lazy", "from the start of a restore to the program's first answer", rounds{1, 10}, rounds{1, 5}, lazy},
+		{"decode", "CRIU's files of an image as JSON, all of them", rounds{1, 10}, rounds{1, 3}, decoding},
 		{"clones", "many containers from one image", rounds{1, 5}, rounds{1, 3}, clones},
 		{"idle", "many idle containers", rounds{0, 1}, rounds{0, 1}, idle},
 	}
@@ -43,6 +44,7 @@ func notes() []string {
 		"Mounts inside: crucible's usual ones (/dev, /dev/shm, /tmp, /run, /sys); runc and lxc only proc and /dev (runc also devpts); criu only proc.",
 		"criu alone: the same five namespaces, started inside the network namespace, --network-lock skip, --manage-cgroups=ignore.",
 		"Network none: runc and lxc make the network namespace themselves, their default. Bridge: runc gets it by path, as from a network plug-in, and keeps it over the restore; crucible and lxc build it again.",
+		"Decoding: crit and go-criu's crit are a command for each file, as they are made; pycriu is crit's library in one program for all files. Pages and other raw files are nobody's.",
 		"Images are on disk, in the page cache: nobody waits for the disk.",
 	}
 }

@@ -62,6 +62,7 @@ func TestSections(t *testing.T) {
 		"memory":     {nameCrucible, nameCRIU},
 		"connection": {nameCrucible, nameRunc, nameLXC},
 		"lazy":       {nameCrucible, nameLazy},
+		"decode":     {nameCrucible},
 		"clones":     {nameCrucible, nameRunc, nameCRIU},
 		"idle":       {nameCrucible, nameRunc, nameLXC},
 	} {

@@ -21,6 +21,7 @@ import (
 // socket, which the host reaches through /proc/PID/root.
 //
 //	hold SOCKET MIB          has so much incompressible memory; "ready", "touch"
+//	scatter SOCKET PIECES    has memory in so many pieces; "ready"
 //	beat SOCKET              looks at the clock without end; "gaps"
 //	echo SOCKET PORT         sends back over TCP what it gets; "ready"
 
@@ -33,6 +34,8 @@ func work(argv []string) error {
 	switch {
 	case argv[0] == "hold" && len(argv) == 3:
 		return hold(argv[1], argv[2])
+	case argv[0] == "scatter" && len(argv) == 3:
+		return scatter(argv[1], argv[2])
 	case argv[0] == "beat":
 		return beat(argv[1])
 	case argv[0] == "echo" && len(argv) == 3:
@@ -101,6 +104,31 @@ func hold(socket, mib string) error {
 		}
 		return strconv.Itoa(sum)
 	})
+}
+
+// scatter has memory of which every other page was touched, half of it in
+// mappings of one page each.
+func scatter(socket, pieces string) error {
+	n, err := strconv.Atoi(pieces)
+	if err != nil {
+		return err
+	}
+	page := os.Getpagesize()
+	memory, err := unix.Mmap(-1, 0, 2*n*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err == nil {
+		err = unix.Madvise(memory, unix.MADV_NOHUGEPAGE)
+	}
+	for i := 0; i < n && err == nil; i++ {
+		at := memory[2*i*page:][:page]
+		at[0] = 1
+		if i%2 == 0 {
+			err = unix.Mprotect(at, unix.PROT_READ)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("scatter %d pages: %w", n, err)
+	}
+	return answer(socket, func(string) string { return "scattered" })
 }
 
 // fill is Marsaglia's xorshift64: the fastest that leaves no pattern.
