@@ -257,6 +257,7 @@ func (e *engine) once(ctx context.Context, c plan.Values, round int) error {
 		record.Repeated = try > 0
 		noisy := round > 0 && e.disturbed(record)
 		switch {
+		case record.Kind == Skipped:
 		case round <= 0:
 			record.Kind = WarmUp
 		case noisy && try < noisyLimit:

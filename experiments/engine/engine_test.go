@@ -313,3 +313,37 @@ func TestTicks(t *testing.T) {
 		t.Error("nonsense is accepted")
 	}
 }
+
+// A conformance case is a workload, too: with its own verdict, and a skip where
+// the kernel lacks what it needs.
+func TestCase(t *testing.T) {
+	r, err := play(t, t.Context(), `
+question: Which come through?
+workload: {case: "${case}"}
+factors: {case: [pipe, cpu-affinity, huge-pages], then: [on, back]}
+steps:
+  - run
+  - {checkpoint: {leave-running: true}, where: {then: on}}
+  - {checkpoint: , where: {then: back}}
+  - {restore: , where: {then: back}}
+  - check
+repetitions: {runs: 1}
+`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range r.Records {
+		_, restored := one.Measures["restore"]
+		if then, _ := one.Values.Get("then"); one.Lacks == "" && one.Failure == nil && restored != (then == "back") {
+			t.Errorf("%s: restored: %v", one.Cell, restored)
+		}
+		// CRIU does not save affinity.
+		want := strings.Contains(one.Cell, "cpu-affinity") && strings.Contains(one.Cell, "back")
+		if skipped := one.Kind == Skipped; skipped != (one.Lacks != "") || skipped && !strings.Contains(one.Cell, "huge-pages") {
+			t.Errorf("%s: %s, lacks %q", one.Cell, one.Kind, one.Lacks)
+		}
+		if (one.Failure != nil) != want && one.Lacks == "" {
+			t.Errorf("%s: %v", one.Cell, one.Failure)
+		}
+	}
+}

@@ -25,12 +25,13 @@ const (
 // Kind is what a run counts for.
 type Kind string
 
-// The kinds: one that counts, one that warms up, and one that was disturbed by
-// the host and is done again.
+// The kinds: one that counts, one that warms up, one that was disturbed by the host
+// and is done again, and one of a case that needs what the kernel lacks.
 const (
 	Counted Kind = "counted"
 	WarmUp  Kind = "warm-up"
 	Noisy   Kind = "noisy"
+	Skipped Kind = "skipped"
 )
 
 // Record is a run, a line of runs.jsonl.
@@ -44,6 +45,7 @@ type Record struct {
 	Seconds  float64            `json:"seconds"`            // the whole run, cleaning up included
 	Measures map[string]float64 `json:"measures"`           // by name, in the measure's unit
 	Failure  *Failure           `json:"failure,omitempty"`  // nil: it went as it should
+	Lacks    string             `json:"lacks,omitempty"`    // of a skipped run: what is missing
 	Leaks    []string           `json:"leaks,omitempty"`    // what was left
 	Noise    Noise              `json:"noise"`              // of the host meanwhile
 	Repeated bool               `json:"repeated,omitempty"` // a noisy run before this one was the same

@@ -17,6 +17,7 @@ import (
 	"crucible/experiments/builtin"
 	"crucible/experiments/client"
 	"crucible/experiments/plan"
+	"crucible/experiments/workload"
 )
 
 // run is a run under way.
@@ -85,18 +86,26 @@ func (r *run) seconds(name string, d time.Duration) { r.measure(name, d.Seconds(
 // steps does steps until one fails.
 func (r *run) steps(ctx context.Context, steps []plan.Step) {
 	for _, s := range steps {
+		if !s.In(r.record.Values) {
+			continue
+		}
 		r.event(s.String())
 		if err := r.step(ctx, s); err != nil {
 			r.fail(s.String(), s.Line, err)
 		}
-		if r.record.Failure != nil {
+		if r.record.Failure != nil || r.record.Lacks != "" {
 			return
 		}
 	}
 }
 
 func (r *run) fail(step string, line int, err error) {
-	if r.record.Failure != nil {
+	var lack *workload.LackError
+	switch {
+	case r.record.Failure != nil:
+		return
+	case errors.As(err, &lack):
+		r.record.Lacks, r.record.Kind = lack.Error(), Skipped
 		return
 	}
 	f := &Failure{Step: step, Line: line, Error: strings.ReplaceAll(err.Error(), "\n", "; ")}
@@ -230,6 +239,17 @@ func (r *run) start(ctx context.Context) error {
 		args = append(args, "-v", r.o.Crucible+":"+builtin.Path+":ro")
 		program = builtin.Args(*b)
 	}
+	if name := r.file.Workload.Case; name != "" {
+		p, err := workload.ProgramOf(name)
+		if err != nil {
+			return err
+		}
+		args = append(args, "-v", r.o.Crucible+":"+p.Path+":ro")
+		for _, e := range p.Env {
+			args = append(args, "-e", e)
+		}
+		program = p.Args
+	}
 	begin := time.Now()
 	o, err := r.command(ctx, append(append(args, "--"), program...)...)
 	if err != nil {
@@ -273,6 +293,8 @@ func (r *run) awaitReady(ctx context.Context) error {
 			}
 			return line == builtin.Ready, nil
 		})
+	case r.file.Workload.Case != "":
+		return r.awaitLine(ctx, 0, workload.IsReady)
 	case ready == nil:
 		return nil
 	case ready.Log != "":

@@ -14,6 +14,7 @@ import (
 	"crucible/container"
 	"crucible/experiments/builtin"
 	"crucible/experiments/plan"
+	"crucible/experiments/workload"
 	"crucible/images"
 	"crucible/proto/imagepb"
 )
@@ -183,8 +184,12 @@ func (r *run) kill(ctx context.Context, s plan.Step) error {
 
 var errKilled = errors.New("killed, as the experiment wants")
 
-// check has the built-in program look at what it holds.
+// check has the built-in program look at what it holds, or a case at what it has,
+// which ends it.
 func (r *run) check(ctx context.Context) error {
+	if r.file.Workload.Case != "" {
+		return r.checkCase(ctx)
+	}
 	info, err := os.Stat(r.box.Log())
 	if err != nil {
 		return err
@@ -198,6 +203,18 @@ func (r *run) check(ctx context.Context) error {
 		}
 		return line == builtin.Checked, nil
 	})
+}
+
+func (r *run) checkCase(ctx context.Context) error {
+	if err := r.box.Kill(ctx, workload.GoAhead, false); err != nil {
+		return err
+	}
+	code, err := r.box.Wait(ctx)
+	if err != nil || code == 0 {
+		return err
+	}
+	log, err := os.ReadFile(r.box.Log())
+	return errors.Join(err, workload.Ended(string(log), code))
 }
 
 // awaitLine waits for a line of the container's log behind an offset.

@@ -32,14 +32,7 @@ func (b Bound) Limits() (most, least *float64) {
 }
 
 // Covers tells whether the bound is about a cell.
-func (b Bound) Covers(c Values) bool {
-	for _, want := range b.Where {
-		if value, ok := c.Get(want.Name); !ok || value != want.Value {
-			return false
-		}
-	}
-	return true
-}
+func (b Bound) Covers(c Values) bool { return c.has(b.Where) }
 
 func (b Bound) String() string {
 	var parts []string

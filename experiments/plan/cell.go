@@ -36,6 +36,16 @@ func (v Values) Get(name string) (string, bool) {
 	return "", false
 }
 
+// has tells whether all of some values are the cell's.
+func (v Values) has(some Values) bool {
+	for _, want := range some {
+		if value, ok := v.Get(want.Name); !ok || value != want.Value {
+			return false
+		}
+	}
+	return true
+}
+
 // String names a cell: "memory=64MiB,leave-running=true"; "all" where nothing is
 // varied.
 func (v Values) String() string {

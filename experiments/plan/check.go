@@ -15,8 +15,7 @@ func (p *Plan) check(f *File) error {
 	}{
 		{strings.TrimSpace(f.Question) == "", "question: say what is to be found out"},
 		{len(f.Steps) == 0, "steps: nothing is to be done"},
-		{f.Workload.Builtin == nil && len(f.Workload.Program) == 0, "workload: needs a program, or builtin"},
-		{f.Workload.Builtin != nil && len(f.Workload.Program) > 0, "workload: either program or builtin"},
+		{f.Workload.kinds() != 1, "workload: needs one of program, builtin and case"},
 		{f.Repetitions.Runs < 1 || f.Repetitions.WarmUp < 0, "repetitions: runs must be 1 or more, warm-up 0 or more"},
 		{f.Workload.Client != "" && (f.Workload.Builtin == nil || f.Workload.Builtin.Port == 0), "workload: client needs builtin with a port"},
 		{f.Workload.Client != "" && f.Workload.Client != "tcp", "workload: client: tcp is the only one"},
@@ -36,6 +35,15 @@ func (p *Plan) check(f *File) error {
 		return err
 	}
 	return checkNumbers(f)
+}
+
+func (w Workload) kinds() (n int) {
+	for _, is := range []bool{w.Builtin != nil, len(w.Program) > 0, w.Case != ""} {
+		if is {
+			n++
+		}
+	}
+	return n
 }
 
 func checkNumbers(f *File) error {
@@ -87,8 +95,8 @@ func (p *Plan) checkSteps(f *File, steps []Step) error {
 		switch {
 		case s.Verb == "run" && (i > 0 || f.Steps[0].Line != s.Line):
 			return p.atStep(s, errors.New("run comes first, and once"))
-		case s.Verb == "check" && f.Workload.Builtin == nil:
-			return p.atStep(s, errors.New("check is for the built-in workload: use expect or exec"))
+		case s.Verb == "check" && len(f.Workload.Program) > 0:
+			return p.atStep(s, errors.New("check is for the built-in workload and for cases: use expect or exec"))
 		case s.Verb == "expect":
 			if err := s.Options.check("expect", []string{"log", "status"}); err != nil {
 				return err
@@ -96,6 +104,11 @@ func (p *Plan) checkSteps(f *File, steps []Step) error {
 		case s.Verb == "clone":
 			if n, err := strconv.Atoi(s.Options.Get("count")); err != nil || n < 1 {
 				return p.atStep(s, errors.New("clone needs a count: {clone: {count: 10}}"))
+			}
+		}
+		for _, one := range s.Where {
+			if err := f.Factors.has(one); err != nil {
+				return p.atStep(s, fmt.Errorf("where: %w", err))
 			}
 		}
 		if v.Command != "" {

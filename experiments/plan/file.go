@@ -24,6 +24,7 @@ type File struct {
 type Workload struct {
 	Program []string `yaml:"program,omitempty" json:"program,omitempty" doc:"a program of the host, or of the container's root filesystem, and its arguments"`
 	Builtin *Builtin `yaml:"builtin,omitempty" json:"builtin,omitempty" doc:"the program that is part of crucible: it holds what is listed, and checks it after a restore"`
+	Case    string   `yaml:"case,omitempty" json:"case,omitempty" doc:"a conformance case, by its name in crucible kernel cases: check ends it, and fails if it finds a difference"`
 	Ready   *Ready   `yaml:"ready,omitempty" json:"ready,omitempty" doc:"how it is told that the program is ready; the built-in one says so"`
 	Client  string   `yaml:"client,omitempty" json:"client,omitempty" enum:"tcp" doc:"tcp: one connection to the built-in program's port asks a thousand times a second from the first step to the last"`
 }

@@ -44,6 +44,7 @@ func WriteManual(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	fmt.Fprintf(out, "\n  {VERB: ..., where: {FACTOR: VALUE}} is done in cells with that value only.\n")
 	fmt.Fprintf(out, "\nMEASURES\n\n")
 	for _, m := range Measures() {
 		unit := string(m.Unit)

@@ -28,7 +28,7 @@ steps:
       times: 2
       steps:
         - exec: [true, "${memory} of it"]
-  - check
+  - {check: , where: {leave: true}}
 repetitions: {runs: 3, warm-up: 1}
 measures: [frozen, "phase:checkpoint/freeze"]
 hold:
@@ -61,6 +61,9 @@ func TestParse(t *testing.T) {
 	if got := f.Steps[3].Steps[0].Args; got[0] != "true" || got[1] != "64MiB of it" {
 		t.Error(got)
 	}
+	if s := f.Steps[4]; !s.In(p.Cells[0]) || s.In(p.Cells[1]) || !f.Steps[0].In(p.Cells[1]) {
+		t.Error("where of a step")
+	}
 	if !f.Hold[0].Covers(p.Cells[0]) || f.Hold[0].Covers(p.Cells[2]) {
 		t.Error("where")
 	}
@@ -81,7 +84,7 @@ func TestErrors(t *testing.T) {
 		{"wait: 20ms", "wait: soon", `e.yaml:13:11: "soon" is no time`, ""},
 		{`"${memory}"`, `"${memroy}"`, `e.yaml:4:21: unknown factor "memroy"`, `did you mean "memory"?`},
 		{`"${memory}"`, `"${memory"`, `e.yaml:4:21: ${ without a }`, ""},
-		{`"${leave}"`, "true", `factor "leave" is not used`, ""},
+		{"factors:\n", "factors:\n  idle: [1]\n", `factor "idle" is not used`, ""},
 		{"1MiB, 64MiB", "1MiB, 64MB", `e.yaml:4:21: "64MB" is no size`, ""},
 		{"1MiB, 64MiB", "1MiB, 1MiB", `e.yaml:9:18: factor "memory": the value 1MiB is there twice`, ""},
 		{"at-most: 20ms", "at-most: 20", `hold: median of frozen: "20" is no time`, ""},
@@ -89,8 +92,10 @@ func TestErrors(t *testing.T) {
 		{"where: {memory: 1MiB}", "where: {memory: 2MiB}", `hold: where: unknown value of memory "2MiB"`, `did you mean "1MiB"?`},
 		{"measures: [frozen,", "measures: [frozn,", `unknown measure "frozn"`, `did you mean "frozen"?`},
 		{"  - run\n", "", "the first one must be run", ""},
-		{"  - check\n", "  - run\n", "e.yaml:19:1: run comes first", ""},
-		{"- check\n", "- kill: {after: 1ms, step: check}\n", "e.yaml:19:5: kill needs after, and a step", ""},
+		{"  - {check: , where: {leave: true}}\n", "  - run\n", "e.yaml:19:1: run comes first", ""},
+		{"- {check: , where: {leave: true}}\n", "- kill: {after: 1ms, step: check}\n", "e.yaml:19:5: kill needs after, and a step", ""},
+		{"where: {leave: true}", "where: {leave: no}", `unknown value of leave "no"`, ""},
+		{"builtin: {memory", "case: pipe\n  builtin: {memory", "needs one of program", ""},
 		{"times: 2", "times: 0", "repeat needs times", ""},
 		{"runs: 3", "runs: -1", "runs must be 1 or more", ""},
 		{"builtin: {", "builtin: [", "", ""},

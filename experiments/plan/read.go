@@ -131,7 +131,18 @@ func (p *Plan) in(c Values, used map[string]bool) (*File, error) {
 		return nil, err
 	}
 	f.fill()
+	markUsed(f.Steps, used)
 	return &f, p.check(&f)
+}
+
+// markUsed: a factor may do no more than to choose steps.
+func markUsed(steps []Step, used map[string]bool) {
+	for _, s := range steps {
+		for _, v := range s.Where {
+			used[v.Name] = true
+		}
+		markUsed(s.Steps, used)
+	}
 }
 
 // tree is the file's only document, a map.

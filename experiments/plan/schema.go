@@ -74,9 +74,10 @@ func structSchema(t reflect.Type) *schema {
 }
 
 func stepSchema() *schema {
-	choices := &schema{Type: "object", Properties: map[string]*schema{}, Additional: false, Least: 1, Most: 1}
+	choices := &schema{Type: "object", Properties: map[string]*schema{}, Additional: false, Least: 1, Most: 2}
 	for _, v := range Verbs() {
 		choices.Properties[v.Name] = &schema{Description: v.What}
 	}
+	choices.Properties["where"] = schemaOf(reflect.TypeFor[Values]())
 	return &schema{OneOf: []*schema{{Enum: verbNames()}, choices}}
 }

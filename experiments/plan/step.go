@@ -17,6 +17,7 @@ type Step struct {
 	Times   int      // of repeat
 	After   Duration // of kill
 	Steps   []Step   // of repeat; of kill the one that is killed
+	Where   Values   // only in cells with these values
 	Line    int      // in the file
 }
 
@@ -63,6 +64,9 @@ func verbNames() []string {
 	return all
 }
 
+// In tells whether the step is done in a cell.
+func (s Step) In(c Values) bool { return c.has(s.Where) }
+
 func (s Step) String() string {
 	text := s.Verb
 	if len(s.Args) > 0 {
@@ -77,17 +81,25 @@ func (s Step) String() string {
 	return text
 }
 
-// UnmarshalYAML reads a verb, or a map of one verb to what it takes.
+// UnmarshalYAML reads a verb, or a map of one verb to what it takes, and where.
 func (s *Step) UnmarshalYAML(node ast.Node) error {
 	s.Line = node.GetToken().Position.Line
 	pairs, ok := mapping(node)
 	if !ok {
 		return s.read(node, scalar(node), nil)
 	}
-	if len(pairs) != 1 {
-		return at(node, errors.New("a step is one verb, with what it takes"))
+	var rest []*ast.MappingValueNode
+	for _, p := range pairs {
+		if scalar(p.Key) != "where" {
+			rest = append(rest, p)
+		} else if err := into(p.Value, &s.Where); err != nil {
+			return err
+		}
 	}
-	return s.read(pairs[0].Key, scalar(pairs[0].Key), pairs[0].Value)
+	if len(rest) != 1 {
+		return at(node, errors.New("a step is one verb, with what it takes, and perhaps where"))
+	}
+	return s.read(rest[0].Key, scalar(rest[0].Key), rest[0].Value)
 }
 
 func (s *Step) read(key ast.Node, name string, value ast.Node) error {

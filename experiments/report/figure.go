@@ -119,6 +119,12 @@ func (f *figure) axis(s scale, unit plan.Unit, bottom float64) {
 
 // figures are all that the report has something to show for.
 func (r *Report) figures() (all []*figure) {
+	if f := r.outcomes(); f != nil {
+		all = append(all, f)
+	}
+	if len(r.Cells) > mostRows {
+		return all
+	}
 	for _, measure := range r.Shown {
 		var cells []*Cell
 		for i := range r.Cells {
@@ -137,6 +143,62 @@ func (r *Report) figures() (all []*figure) {
 		}
 	}
 	return all
+}
+
+// mostRows is how many cells a figure with a row for each can have.
+const mostRows = 40
+
+// outcomes is a map of two factors: what failed, what was skipped. A few cells need
+// none.
+func (r *Report) outcomes() *figure {
+	if len(r.Cells) < 12 || len(r.Cells[0].Values) != 2 {
+		return nil
+	}
+	var rows, columns []string
+	for _, c := range r.Cells {
+		if v := c.Values[0].Value; !slices.Contains(rows, v) {
+			rows = append(rows, v)
+		}
+		if v := c.Values[1].Value; !slices.Contains(columns, v) {
+			columns = append(columns, v)
+		}
+	}
+	const high, wide = 15, 90
+	top := topMargin + 20
+	f := &figure{name: "map", title: "what came through (+), failed (X), was skipped (-)", width: labelWidth + wide*len(columns) + rightMargin, height: top + high*len(rows) + 8}
+	for i, name := range columns {
+		f.text(float64(labelWidth+wide*i+wide/2), topMargin+8, "label middle", name)
+	}
+	for i, name := range rows {
+		f.text(labelWidth-8, float64(top+high*i+12), "label right", shortened(name))
+	}
+	for k := range r.Cells {
+		c := &r.Cells[k]
+		x, y := labelWidth+wide*slices.Index(columns, c.Values[1].Value), top+high*slices.Index(rows, c.Values[0].Value)
+		mark, class := "+", "f2"
+		switch {
+		case c.Failed > 0:
+			mark, class = "X", "f1"
+		case c.Runs == 0:
+			mark, class = "-", "f6"
+		}
+		f.add(`<rect x="%d" y="%d" width="%d" height="%d" class="%s" fill-opacity=".35"><title>%s</title></rect>`, x+1, y+1, wide-2, high-2, class, html.EscapeString(r.whatOf(c)))
+		f.text(float64(x+wide/2), float64(y+12), "label middle", mark)
+	}
+	return f
+}
+
+// whatOf says what came of a cell.
+func (r *Report) whatOf(c *Cell) string {
+	for _, one := range r.Failures {
+		if one.Cell == c.Name {
+			return c.Name + ": " + one.Failure.String()
+		}
+	}
+	if c.Lacks != "" {
+		return c.Name + ": the kernel lacks " + c.Lacks
+	}
+	return c.Name
 }
 
 func samplesOf(measure string, cells []*Cell) (all []float64) {

@@ -91,7 +91,7 @@ func (r *Report) judge(f *plan.File) {
 		m, _ := plan.FindMeasure(b.Measure)
 		most, least := b.Limits()
 		for i := range r.Cells {
-			if !b.Covers(r.Cells[i].Values) {
+			if !b.Covers(r.Cells[i].Values) || r.Cells[i].Lacks != "" && r.Cells[i].Runs == 0 {
 				continue
 			}
 			j := Judgement{Bound: b.String(), Cell: r.Cells[i].Name, Verdict: Unknown, Unit: m.Unit}
@@ -132,7 +132,16 @@ func (r *Report) Answer() string {
 	for _, c := range r.Cells {
 		runs, failed = runs+c.Runs, failed+c.Failed
 	}
-	text := fmt.Sprintf("%d of %d bounds hold; %s in %s, %d failed", count[Holds], len(r.Judgements), number(runs, "run"), number(len(r.Cells), "cell"), failed)
+	skipped := 0
+	for _, c := range r.Cells {
+		if c.Lacks != "" && c.Runs == 0 {
+			skipped++
+		}
+	}
+	text := fmt.Sprintf("%d of %d bounds hold; %s in %s, %d failed", count[Holds], len(r.Judgements), number(runs, "run"), number(len(r.Cells)-skipped, "cell"), failed)
+	if skipped > 0 {
+		text += fmt.Sprintf("; %s skipped, for what the kernel lacks", number(skipped, "cell"))
+	}
 	if n := count[Unknown]; n > 0 {
 		text += fmt.Sprintf("; of %d nothing is known", n)
 	}
@@ -154,7 +163,7 @@ func threats(r *engine.Results, out *Report) []string {
 	all := []string{}
 	least, noisy, busiest := -1, 0, 0.0
 	for _, c := range out.Cells {
-		if n := c.Runs - c.Failed; least < 0 || n < least {
+		if n := c.Runs - c.Failed; n > 0 && (least < 0 || n < least) {
 			least = n
 		}
 		noisy += c.Noisy

@@ -35,9 +35,10 @@ type Series struct {
 type Cell struct {
 	Name   string      `json:"name"`
 	Values plan.Values `json:"values"`
-	Runs   int         `json:"runs"`   // that count
-	Failed int         `json:"failed"` // of them
-	Noisy  int         `json:"noisy"`  // that the host disturbed, and were done again
+	Runs   int         `json:"runs"`            // that count
+	Failed int         `json:"failed"`          // of them
+	Noisy  int         `json:"noisy"`           // that the host disturbed, and were done again
+	Lacks  string      `json:"lacks,omitempty"` // of the kernel, for which it was skipped
 	Series []Series    `json:"series"`
 }
 
@@ -113,6 +114,9 @@ func cellsOf(r *engine.Results) []Cell {
 			case engine.Noisy:
 				c.Noisy++
 				continue
+			case engine.Skipped:
+				c.Lacks = one.Lacks
+				continue
 			case engine.WarmUp:
 				continue
 			}
@@ -130,7 +134,7 @@ func cellsOf(r *engine.Results) []Cell {
 		for _, name := range slices.Sorted(mapKeys(samples)) {
 			c.Series = append(c.Series, seriesOf(name, samples[name]))
 		}
-		if c.Runs > 0 || c.Noisy > 0 {
+		if c.Runs > 0 || c.Noisy > 0 || c.Lacks != "" {
 			out = append(out, c)
 		}
 	}

@@ -51,14 +51,28 @@ func (r *Report) WriteText(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	fmt.Fprintf(out, "%s\n%s\n\n", r.Question, r.Answer())
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "MEASURE\tCELL\tN\tFAILED\tMEDIAN\t95 % INTERVAL\tP95\n")
-	r.rows(func(measure string, c *Cell, s *Series) {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", measure, c.Name, columns[0].value(c, s), columns[1].value(c, s), columns[2].value(c, s), columns[3].value(c, s), columns[6].value(c, s))
-	})
+	if n := len(r.Cells); n > mostRows {
+		fmt.Fprintf(out, "%d cells: their numbers are in the page, in Markdown and in CSV\n", n)
+	} else {
+		r.tableText(t)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(out)
+	r.remarks(out)
+	return out.Flush()
+}
+
+func (r *Report) tableText(t io.Writer) {
+	fmt.Fprint(t, "MEASURE\tCELL\tN\tFAILED\tMEDIAN\t95 % INTERVAL\tP95\n")
+	r.rows(func(measure string, c *Cell, s *Series) {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", measure, c.Name, columns[0].value(c, s), columns[1].value(c, s), columns[2].value(c, s), columns[3].value(c, s), columns[6].value(c, s))
+	})
+}
+
+// remarks are what is to be said beside the numbers.
+func (r *Report) remarks(out io.Writer) {
 	for _, j := range worst(r.Judgements) {
 		if j.Verdict != Holds {
 			fmt.Fprintf(out, "%-8s %s: %s: %s\n", j.Verdict, j.Cell, j.Bound, text(j.Unit, j.Value))
@@ -70,10 +84,14 @@ func (r *Report) WriteText(w io.Writer) error {
 			fmt.Fprintf(out, "  hint: %s\n", f.Failure.Hint)
 		}
 	}
+	for _, c := range r.Cells {
+		if c.Lacks != "" {
+			fmt.Fprintf(out, "skipped %s: the kernel lacks %s\n", c.Name, c.Lacks)
+		}
+	}
 	for _, t := range r.Threats {
 		fmt.Fprintln(out, "note:", t)
 	}
-	return out.Flush()
 }
 
 // WriteMarkdown writes the report as Markdown.

@@ -16,8 +16,9 @@ import (
 // itself as such.
 const programPath = "/crucible-case"
 
-// goAhead tells the program that it is to check itself.
-const goAhead = unix.SIGUSR1
+// GoAhead tells the program that it is to check itself. It ends then, with 0 if all
+// is as it was.
+const GoAhead = unix.SIGUSR1
 
 // What a program says on its standard output, in a line of its own.
 const (
@@ -40,7 +41,7 @@ func maybeRun(cases func() []Case) {
 func runProgram(cases []Case, name string) int {
 	runtime.LockOSThread()
 	goOn := make(chan os.Signal, 1)
-	signal.Notify(goOn, goAhead)
+	signal.Notify(goOn, GoAhead)
 	c, err := find(cases, name)
 	if err != nil {
 		fmt.Println(saysFailed + err.Error())

@@ -105,8 +105,7 @@ func (s *stage) start(ctx context.Context) error {
 	}
 	d := definition{RunOptions: container.RunOptions{
 		Args: []string{programPath, s.c.Name}, Rootfs: s.rootfs(), Hostname: s.name,
-		// Few threads, and no rseq(2) of libc's in a test binary.
-		Env:     []string{"GOMAXPROCS=1", "GOGC=off", "GLIBC_TUNABLES=glibc.pthread.rseq=0"},
+		Env:     programEnv(),
 		Volumes: append([]string{self + ":" + programPath + ":ro"}, s.o.volumes...),
 	}}
 	if s.c.define != nil {
@@ -146,11 +145,8 @@ func (s *stage) await(ctx context.Context, line string) error {
 	said := errors.New("it was said")
 	err = s.box.FollowLog(ctx, f, func(l container.LogLine) error {
 		l.Text = strings.TrimSuffix(l.Text, "\r") // of a terminal
-		if feature, ok := strings.CutPrefix(l.Text, saysLacks); ok {
-			return &LackError{Feature: feature}
-		}
-		if why, ok := strings.CutPrefix(l.Text, saysFailed); ok {
-			return errors.New(why)
+		if err := setUp(l.Text); err != nil {
+			return err
 		}
 		if l.Text == line {
 			return said
@@ -231,7 +227,7 @@ func (s *stage) tell(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.box.Kill(ctx, goAhead, false)
+	return s.box.Kill(ctx, GoAhead, false)
 }
 
 // end waits until the program has checked itself.
@@ -253,7 +249,13 @@ func (s *stage) ending(ctx context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	words := lastWords(string(log))
+	return Ended(string(log), code)
+}
+
+// Ended says how a program has ended that was not content, from its log and its
+// exit status.
+func Ended(log string, code int) error {
+	words := lastWords(log)
 	if what, ok := strings.CutPrefix(words, saysDiffer); ok {
 		return errors.New(what)
 	}
