@@ -245,6 +245,11 @@ func ecdf(measure string, cells []*Cell) *figure {
 	bottom := float64(topMargin + height)
 	f := &figure{name: "ecdf-" + measure, title: measure + ": part of the runs that were at most so much", width: figureWidth, height: int(bottom) + axisHeight}
 	f.axis(s, cells[0].Find(measure).Unit, bottom)
+	for _, percent := range []int{50, 100} {
+		y := bottom - float64(percent)/100*height
+		f.add(`<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" class="grid"/>`, labelWidth, y, figureWidth-rightMargin, y)
+		f.text(labelWidth-6, y+4, "label right", fmt.Sprintf("%d %%", percent))
+	}
 	for i, c := range cells {
 		sorted := slices.Sorted(slices.Values(c.Find(measure).Samples))
 		var path strings.Builder
@@ -256,7 +261,7 @@ func ecdf(measure string, cells []*Cell) *figure {
 		f.add(`<path d="%sH%d" class="line l%d"/>`, path.String(), figureWidth-rightMargin, i%colours)
 		if y := topMargin + 14 + 15*i; y < height+topMargin {
 			f.add(`<rect x="4" y="%d" width="10" height="10" class="f%d"/>`, y-9, i%colours)
-			f.text(20, float64(y), "label", shortened(c.Name))
+			f.text(20, float64(y), "label", shortenedTo(c.Name, 27))
 		}
 	}
 	return f
@@ -328,8 +333,9 @@ func medianOf(c *Cell, measure string) float64 {
 }
 
 // shortened keeps a cell's name from running into the drawing.
-func shortened(s string) string {
-	const most = 34
+func shortened(s string) string { return shortenedTo(s, 34) }
+
+func shortenedTo(s string, most int) string {
 	if r := []rune(s); len(r) > most {
 		return string(r[:most-1]) + "…"
 	}

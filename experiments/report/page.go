@@ -29,17 +29,9 @@ dt{font-weight:bold}dd{margin:0 0 .3rem 0}
 <body>
 <h1>{{.R.Question | html}}</h1>
 <p><strong>{{.R.Answer | html}}.</strong></p>
-<h2>The numbers</h2>
-<table>
-<thead><tr><th>measure</th><th>cell</th>{{range .Heads}}<th>{{. | html}}</th>{{end}}</tr></thead>
-<tbody>
-{{range .Rows}}<tr>{{range .}}<td>{{. | html}}</td>{{end}}</tr>
-{{end}}</tbody>
-</table>
-<h2>What must hold</h2>
-<ul>
-{{range .Judgements}}<li><span class="{{.Verdict | html}}">{{.Verdict | html}}</span> {{.Cell | html}}: {{.Bound | html}} ({{.Value | html}})</li>
-{{end}}</ul>
+{{if .Open}}<ul>
+{{range .Open}}<li><span class="{{.Verdict | html}}">{{.Verdict | html}}</span> {{.Cell | html}}: {{.Bound | html}} ({{.Value | html}})</li>
+{{end}}</ul>{{end}}
 <h2>Figures</h2>
 {{range .Figures}}<figure>{{.Drawing}}<figcaption>{{.Title | html}}</figcaption></figure>
 {{end}}
@@ -47,6 +39,24 @@ dt{font-weight:bold}dd{margin:0 0 .3rem 0}
 <ul>
 {{range .R.Failures}}<li>run {{.Number | html}}, {{.Cell | html}}: {{.Failure.Step | html}}: {{.Failure.Error | html}}{{with .Failure.Hint}} <em>{{. | html}}</em>{{end}}{{with .Failure.Logs}} (logs: {{. | html}}){{end}}</li>
 {{end}}</ul>{{end}}
+{{if .Skipped}}<h2>What was skipped</h2>
+<ul>
+{{range .Skipped}}<li>{{.Name | html}}: the kernel lacks {{.Lacks | html}}</li>
+{{end}}</ul>{{end}}
+<h2>The numbers</h2>
+<details{{if not .Many}} open{{end}}><summary>{{len .Rows}} rows</summary>
+<table>
+<thead><tr><th>measure</th><th>cell</th>{{range .Heads}}<th>{{. | html}}</th>{{end}}</tr></thead>
+<tbody>
+{{range .Rows}}<tr>{{range .}}<td>{{. | html}}</td>{{end}}</tr>
+{{end}}</tbody>
+</table>
+</details>
+<details><summary>What must hold and does: {{len .Held}}</summary>
+<ul>
+{{range .Held}}<li><span class="holds">holds</span> {{.Cell | html}}: {{.Bound | html}} ({{.Value | html}})</li>
+{{end}}</ul>
+</details>
 {{if .R.Threats}}<h2>Threats to validity</h2>
 <ul>
 {{range .R.Threats}}<li>{{. | html}}</li>
@@ -80,12 +90,14 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		Style      string
 		Heads      []string
 		Rows       [][]string
-		Judgements []judged
+		Many       bool // cells: the table is closed at first
+		Open, Held []judged
+		Skipped    []Cell
 		Figures    []drawn
 		Facts      [][2]string
 		Experiment string
 	}{
-		R: r, Facts: facts(r.Provenance), Experiment: r.experiment,
+		R: r, Many: len(r.Cells) > mostRows, Facts: facts(r.Provenance), Experiment: r.experiment,
 		Style: (lightStyle + "\n@media (prefers-color-scheme: dark){" + darkStyle + "}\n@media print{" + lightStyle + "}\n" + figureStyle),
 	}
 	for _, c := range columns {
@@ -99,7 +111,17 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		data.Rows = append(data.Rows, row)
 	})
 	for _, j := range worst(r.Judgements) {
-		data.Judgements = append(data.Judgements, judged{j, text(j.Unit, j.Value)})
+		one := judged{j, text(j.Unit, j.Value)}
+		if j.Verdict == Holds {
+			data.Held = append(data.Held, one)
+		} else {
+			data.Open = append(data.Open, one)
+		}
+	}
+	for _, c := range r.Cells {
+		if c.Lacks != "" {
+			data.Skipped = append(data.Skipped, c)
+		}
 	}
 	for _, f := range r.figures() {
 		var b bytes.Buffer
