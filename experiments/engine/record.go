@@ -47,6 +47,7 @@ type Record struct {
 	Failure  *Failure           `json:"failure,omitempty"`  // nil: it went as it should
 	Lacks    string             `json:"lacks,omitempty"`    // of a skipped run: what is missing
 	Leaks    []string           `json:"leaks,omitempty"`    // what was left
+	Differs  []string           `json:"differs,omitempty"`  // what --verify found, a line each
 	Noise    Noise              `json:"noise"`              // of the host meanwhile
 	Repeated bool               `json:"repeated,omitempty"` // a noisy run before this one was the same
 }

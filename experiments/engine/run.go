@@ -115,6 +115,9 @@ func (r *run) fail(step string, line int, err error) {
 	}
 	r.record.Failure = f
 	r.keepLogs()
+	if strings.Contains(f.Hint, r.root) { // which will not be there any more
+		f.Hint = ""
+	}
 }
 
 // finish is what there is to measure when all steps are done.

@@ -73,6 +73,24 @@ type told struct {
 		Name     string        `json:"name"`
 		Duration time.Duration `json:"duration"`
 	} `json:"phases"`
+	Verified *struct {
+		Differences []struct {
+			Key           string
+			Before, After any // a text, or nothing
+			Note          string
+		} `json:"differences"`
+	} `json:"verified"` // by --verify
+}
+
+// verified notes what --verify has found.
+func (r *run) verified(t *told) {
+	if t.Verified == nil {
+		return
+	}
+	r.measure("differences", float64(len(t.Verified.Differences)))
+	for _, d := range t.Verified.Differences {
+		r.record.Differs = append(r.record.Differs, strings.TrimSpace(fmt.Sprintf("%s: %v, now %v %s", d.Key, d.Before, d.After, d.Note)))
+	}
 }
 
 func (r *run) phases(verb string, t *told) {
@@ -96,6 +114,7 @@ func (r *run) checkpoint(ctx context.Context, s plan.Step) error {
 	r.seconds("checkpoint-cpu", o.cpu)
 	r.measure("checkpoint-memory", float64(o.memory))
 	r.phases("checkpoint", &t)
+	r.verified(&t)
 	return r.weigh()
 }
 
@@ -141,6 +160,7 @@ func (r *run) restore(ctx context.Context, s plan.Step) error {
 	r.seconds("restore", o.took)
 	r.seconds("restore-cpu", o.cpu)
 	r.phases("restore", &t)
+	r.verified(&t)
 	if err := r.box.Reload(); err != nil {
 		return err
 	}

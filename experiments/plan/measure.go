@@ -42,6 +42,7 @@ func Measures() []Measure {
 		{"checkpoint-memory", Bytes, "the most memory that crucible checkpoint, or CRIU, had", "ru_maxrss of getrusage(2)"},
 		{"restore-cpu", Seconds, "user and system time of crucible restore, without its monitor", "getrusage(2)"},
 		{"container-memory", Bytes, "memory of the container's cgroup at the end", "crucible stats"},
+		{"differences", Count, "what is not as it was, of all that the kernel shows: checkpoint and restore with {verify: true}", "the fingerprints: crucible restore --help"},
 		{"machine-memory", Bytes, "memory that the machine has less of at the end than before the run; on a machine that does other things it may be less than nothing", "MemAvailable of /proc/meminfo (proc_meminfo(5))"},
 		{"leaks", Count, "cgroups, links, mounts and processes of the run that are left when it has been cleaned up", "the kernel's lists, before and after"},
 		{"failed", Count, "1: the run failed", "the run's verdict"},

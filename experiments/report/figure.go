@@ -165,7 +165,7 @@ func (r *Report) outcomes() *figure {
 	}
 	const high, wide = 15, 90
 	top := topMargin + 20
-	f := &figure{name: "map", title: "what came through (+), failed (X), was skipped (-)", width: labelWidth + wide*len(columns) + rightMargin, height: top + high*len(rows) + 8}
+	f := &figure{name: "map", title: "what came through (+), came through but differs (~), failed (X), was skipped (-)", width: labelWidth + wide*len(columns) + rightMargin, height: top + high*len(rows) + 8}
 	for i, name := range columns {
 		f.text(float64(labelWidth+wide*i+wide/2), topMargin+8, "label middle", name)
 	}
@@ -179,6 +179,8 @@ func (r *Report) outcomes() *figure {
 		switch {
 		case c.Failed > 0:
 			mark, class = "X", "f1"
+		case r.differs(c) != nil:
+			mark, class = "~", "f5"
 		case c.Runs == 0:
 			mark, class = "-", "f6"
 		}
@@ -195,10 +197,23 @@ func (r *Report) whatOf(c *Cell) string {
 			return c.Name + ": " + one.Failure.String()
 		}
 	}
+	if d := r.differs(c); d != nil {
+		return c.Name + ": " + strings.Join(d, "; ")
+	}
 	if c.Lacks != "" {
 		return c.Name + ": the kernel lacks " + c.Lacks
 	}
 	return c.Name
+}
+
+// differs is what --verify has found in a cell.
+func (r *Report) differs(c *Cell) []string {
+	for _, one := range r.Differing {
+		if one.Cell == c.Name {
+			return one.Differs
+		}
+	}
+	return nil
 }
 
 func samplesOf(measure string, cells []*Cell) (all []float64) {

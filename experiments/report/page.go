@@ -39,6 +39,10 @@ dt{font-weight:bold}dd{margin:0 0 .3rem 0}
 <ul>
 {{range .R.Failures}}<li>run {{.Number | html}}, {{.Cell | html}}: {{.Failure.Step | html}}: {{.Failure.Error | html}}{{with .Failure.Hint}} <em>{{. | html}}</em>{{end}}{{with .Failure.Logs}} (logs: {{. | html}}){{end}}</li>
 {{end}}</ul>{{end}}
+{{if .R.Differing}}<h2>What differs</h2>
+<ul>
+{{range .R.Differing}}<li>run {{.Number | html}}, {{.Cell | html}}: {{range .Differs}}{{. | html}}<br>{{end}}</li>
+{{end}}</ul>{{end}}
 {{if .Skipped}}<h2>What was skipped</h2>
 <ul>
 {{range .Skipped}}<li>{{.Name | html}}: the kernel lacks {{.Lacks | html}}</li>

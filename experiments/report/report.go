@@ -19,8 +19,9 @@ type Report struct {
 	Cells      []Cell            `json:"cells"`
 	Shown      []string          `json:"measures"` // what the file asks for
 	Judgements []Judgement       `json:"judgements"`
-	Failures   []engine.Record   `json:"failures"` // runs that count and failed
-	Threats    []string          `json:"threats"`  // to what can be concluded
+	Failures   []engine.Record   `json:"failures"`  // runs that count and failed
+	Differing  []engine.Record   `json:"differing"` // runs that count, did not fail, and in which --verify found a difference
+	Threats    []string          `json:"threats"`   // to what can be concluded
 	Provenance engine.Provenance `json:"provenance"`
 
 	experiment string // the file's text
@@ -50,11 +51,13 @@ type Judgement struct {
 func New(r *engine.Results) *Report {
 	out := &Report{
 		Question: strings.TrimSpace(r.Plan.File.Question), Cells: cellsOf(r), Shown: r.Plan.File.Measures, Provenance: r.Provenance,
-		Judgements: []Judgement{}, Failures: []engine.Record{}, experiment: string(r.Plan.Source), path: r.Plan.Path,
+		Judgements: []Judgement{}, Failures: []engine.Record{}, Differing: []engine.Record{}, experiment: string(r.Plan.Source), path: r.Plan.Path,
 	}
 	for _, one := range r.Records {
 		if one.Failure != nil && one.Kind == engine.Counted {
 			out.Failures = append(out.Failures, one)
+		} else if len(one.Differs) > 0 && one.Kind == engine.Counted {
+			out.Differing = append(out.Differing, one)
 		}
 	}
 	if len(out.Shown) == 0 {
@@ -68,21 +71,26 @@ func New(r *engine.Results) *Report {
 // measured are the usual measures that there are samples of.
 func (r *Report) measured() (all []string) {
 	for _, m := range plan.Measures() {
-		for i := range r.Cells {
-			if r.Cells[i].Find(m.Name) != nil && m.Name != "failed" && m.Name != "leaks" {
-				all = append(all, m.Name)
-				break
-			}
+		if m.Name != "failed" && m.Name != "leaks" && r.has(m.Name) {
+			all = append(all, m.Name)
 		}
 	}
 	return all
+}
+
+// has tells whether there are samples of a measure.
+func (r *Report) has(measure string) bool {
+	return slices.ContainsFunc(r.Cells, func(c Cell) bool { return c.Find(measure) != nil })
 }
 
 // judge holds each bound against each cell. That no run fails, and none leaves
 // anything behind, must hold unless the file says otherwise.
 func (r *Report) judge(f *plan.File) {
 	bounds := slices.Clone(f.Hold)
-	for _, name := range []string{"failed", "leaks"} {
+	for _, name := range []string{"failed", "leaks", "differences"} {
+		if name == "differences" && !r.has(name) {
+			continue
+		}
 		if !slices.ContainsFunc(bounds, func(b plan.Bound) bool { return b.Measure == name }) {
 			bounds = append(bounds, plan.Bound{Measure: name, Statistic: "max", AtMost: "0"})
 		}
@@ -100,6 +108,9 @@ func (r *Report) judge(f *plan.File) {
 				if most != nil && j.Value > *most || least != nil && j.Value < *least {
 					j.Verdict = Broken
 				}
+			}
+			if c := r.Cells[i]; j.Verdict == Unknown && c.Runs > 0 && c.Runs == c.Failed {
+				continue // that they failed is a judgement of its own
 			}
 			r.Judgements = append(r.Judgements, j)
 		}

@@ -84,6 +84,9 @@ func (r *Report) remarks(out io.Writer) {
 			fmt.Fprintf(out, "  hint: %s\n", f.Failure.Hint)
 		}
 	}
+	for _, d := range r.Differing {
+		fmt.Fprintf(out, "run %d differs (%s): %s\n", d.Number, d.Cell, strings.Join(d.Differs, "; "))
+	}
 	for _, c := range r.Cells {
 		if c.Lacks != "" {
 			fmt.Fprintf(out, "skipped %s: the kernel lacks %s\n", c.Name, c.Lacks)
@@ -121,6 +124,12 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	}
 	for _, f := range r.Failures {
 		fmt.Fprintf(out, "- run %d, %s: %s\n", f.Number, escape(f.Cell), escape(f.Failure.String()))
+	}
+	if len(r.Differing) > 0 {
+		fmt.Fprint(out, "\n## What differs\n\n")
+	}
+	for _, d := range r.Differing {
+		fmt.Fprintf(out, "- run %d, %s: %s\n", d.Number, escape(d.Cell), escape(strings.Join(d.Differs, "; ")))
 	}
 	if len(r.Threats) > 0 {
 		fmt.Fprint(out, "\n## Threats to validity\n\n")
