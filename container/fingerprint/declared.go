@@ -41,7 +41,7 @@ func Declared() []Declaration {
 			"network/link[*]/stats", "network/link[*]/carrier-changes", "network/qdisc[*]/stats", "network/link[*]/family/10/3", "network/link[*]/family/10/6",
 			"socket/*/receive-allocated", "socket/*/send-allocated", "socket/*/forward-allocated", "socket/*/backlog", "socket/*/drops",
 		}},
-		{NotRecorded, Always, "a connection finds out as it goes", []string{"socket/*/option/connection/tcp-maxseg", "socket/*/option/connection/tcp-window-clamp"}},
+		{NotRecorded, Always, "a connection finds out as it goes", []string{"socket/*/option/connection/tcp-maxseg", "socket/*/option/connection/tcp-window-clamp", "socket/*/option/connection/tcp-quickack"}},
 		{NotRecorded, Always, "what is sent to a group is never sent over TCP", []string{"socket/*/option/stream/ip-multicast*", "socket/*/option/connection/ip-multicast*"}},
 		{NotRecorded, Always, "shared with all other processes of the same user", []string{"process/*/status/SigQ"}},
 		{NotRecorded, Always, "a mark of the kernel's own on memory that was written to (sd) or that may be (ac): CRIU writes to what it restores", []string{

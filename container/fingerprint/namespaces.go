@@ -28,8 +28,8 @@ func (t *taker) takeNamespaces() {
 	}
 	own := func(kind string) bool {
 		theirs, err := os.Readlink(init.path("ns/" + kind))
-		ours, err2 := os.Readlink("/proc/self/ns/" + kind)
-		return err == nil && err2 == nil && theirs != ours
+		host, err2 := ours(kind)
+		return err == nil && err2 == nil && theirs != host
 	}
 	if own("uts") {
 		t.within(init, "uts", unix.CLONE_NEWUTS, func() {

@@ -235,9 +235,13 @@ func (t *taker) hosts(kind, target string) bool {
 	case "mnt":
 		return false
 	}
-	host, err := os.Readlink("/proc/self/ns/" + kind)
+	host, err := ours(kind)
 	return err == nil && host == target
 }
+
+// ours is a namespace of the caller's. Not that of /proc/self, which is the first
+// thread's: see within, which may have taken that one.
+func ours(kind string) (string, error) { return os.Readlink("/proc/thread-self/ns/" + kind) }
 
 // takeCgroupOf adds the groups of a task, from the container's own group on.
 func (t *taker) takeCgroupOf(key, path string) {

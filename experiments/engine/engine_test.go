@@ -15,7 +15,7 @@ import (
 	"crucible/experiments/plan"
 )
 
-var flags = plan.Flags{"run": {"net", "memory"}, "checkpoint": {"leave-running", "criu-option"}, "restore": {"count", "lazy", "name"}, "stop": {"grace"}}
+var flags = plan.Flags{"run": {"net", "memory"}, "checkpoint": {"leave-running", "verify", "criu-option"}, "restore": {"count", "lazy", "name"}, "stop": {"grace"}}
 
 // play runs an experiment for real.
 func play(t *testing.T, ctx context.Context, source string, change func(*Options)) (*Results, error) {
@@ -55,7 +55,7 @@ steps:
   - repeat:
       times: 2
       steps:
-        - checkpoint: {leave-running: true}
+        - checkpoint: {leave-running: true, verify: true}
         - check
   - freeze
   - expect: {status: frozen}
@@ -85,8 +85,8 @@ func TestRun(t *testing.T) {
 			if m.Name == "machine-memory" {
 				continue // whatever else the machine does
 			}
-			if zero := m.Name == "failed" || m.Name == "leaks"; !ok || zero != (v == 0) {
-				t.Errorf("run %d: %s: %v, %v", one.Number, m.Name, v, ok)
+			if zero := m.Name == "failed" || m.Name == "leaks" || m.Name == "differences"; !ok || zero != (v == 0) {
+				t.Errorf("run %d: %s: %v, %v; differs: %q", one.Number, m.Name, v, ok, one.Differs)
 			}
 		}
 		if one.Measures["phase:checkpoint/freeze"] <= 0 || one.Measures["frozen"] >= one.Measures["checkpoint"] {
