@@ -16,6 +16,8 @@ import (
 type matrixFlags struct {
 	kernels, crius, cgroups []string
 	html, svg               string
+	experiment, output      string
+	runs                    int
 	machine                 machineFlags
 	cases                   caseFlags
 }
@@ -29,6 +31,11 @@ func newKernelMatrixCommand(a *app) *cobra.Command {
 layouts, as many machines at a time as processors and memory allow, and show one
 map: pass, fail, skip, and what stands behind each of the last two.
 
+With --experiment, an experiment is run on each combination in place of the cases:
+kernel, criu and cgroup are then factors of it, and crucible experiment report
+shows what came of it. An emulated machine is slow: its times compare with each
+other, and not with those of a real one.
+
 Exit status: 0 nothing failed; 1 a case failed on some combination; 125 one could
 not be tested, and none failed.`,
 		Example: `  crucible kernel matrix --kernels debian:6.1,debian:6.12,arch/x86/boot/bzImage
@@ -39,6 +46,9 @@ not be tested, and none failed.`,
 	c.Flags().StringSliceVar(&f.kernels, "kernels", nil, "kernels, separated by commas: bzImage, directory of a build, debian:VERSION")
 	c.Flags().StringSliceVar(&f.crius, "criu", nil, "CRIUs, separated by commas: a version in the archive, or a path (default: this host's)")
 	c.Flags().StringSliceVar(&f.cgroups, "cgroups", []string{"v2"}, "cgroup layouts, separated by commas: v1, hybrid, v2")
+	c.Flags().StringVar(&f.experiment, "experiment", "", "run this experiment on each, in place of the conformance cases")
+	c.Flags().StringVarP(&f.output, "output", "o", "", "with --experiment: directory for its results (default: FILE without .yaml, and .results)")
+	c.Flags().IntVarP(&f.runs, "runs", "n", 0, "with --experiment: runs of each cell (default: as the file says)")
 	c.Flags().StringVar(&f.html, "html", "", "write the map and all reasons as a page to this file")
 	c.Flags().StringVar(&f.svg, "svg", "", "write the map as a drawing to this file")
 	f.machine.add(c)
@@ -72,6 +82,9 @@ func (a *app) kernelMatrix(ctx context.Context, f *matrixFlags) error {
 	targets, err := a.targets(ctx, f.kernels, f.crius, f.cgroups)
 	if err != nil {
 		return err
+	}
+	if f.experiment != "" {
+		return a.kernelExperiment(ctx, f, o, targets)
 	}
 	done := a.showProgress(&o, len(targets))
 	report, err := conformance.Run(ctx, targets, o)

@@ -17,6 +17,7 @@ import (
 	"crucible/container"
 	"crucible/experiments/builtin"
 	"crucible/experiments/conformance"
+	"crucible/experiments/engine"
 	"crucible/experiments/lab"
 	"crucible/experiments/workload"
 	"crucible/restore"
@@ -32,7 +33,7 @@ func main() {
 	container.MaybeMonitor(map[string]container.Job{restore.JobName: restore.Job}, explainRemotely)
 	workload.MaybeRun()
 	builtin.MaybeRun()
-	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work})
+	lab.MaybeGuest(map[string]lab.Worker{conformance.JobName: conformance.Work, engine.GuestJob: engine.WorkGuest})
 
 	began, born := time.Now(), time.Time{}
 	if slices.Contains(os.Args, "checkpoint") || slices.Contains(os.Args, "restore") { // 0.03 ms

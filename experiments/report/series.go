@@ -100,10 +100,26 @@ func Enough(samples []float64, within float64) bool {
 	return s.Interval && (s.High-s.Low)/2 <= within*math.Abs(s.Median)
 }
 
-// cellsOf sorts records by cell, in the order of the plan.
+// namesOf are the cells in the order of the plan, and those that a matrix has made
+// of them in the order of their runs.
+func namesOf(r *engine.Results) []plan.Values {
+	all, seen := slices.Clone(r.Plan.Cells), map[string]bool{}
+	for _, c := range all {
+		seen[c.String()] = true
+	}
+	for _, one := range r.Records {
+		if !seen[one.Cell] {
+			seen[one.Cell] = true
+			all = append(all, one.Values)
+		}
+	}
+	return all
+}
+
+// cellsOf sorts records by cell.
 func cellsOf(r *engine.Results) []Cell {
 	var out []Cell
-	for _, values := range r.Plan.Cells {
+	for _, values := range namesOf(r) {
 		c := Cell{Name: values.String(), Values: values}
 		samples := map[string][]float64{}
 		for _, one := range r.Records {
