@@ -132,6 +132,9 @@ func (r *run) finish(ctx context.Context) {
 	if r.record.Failure != nil || r.box == nil {
 		return
 	}
+	if r.image != "" {
+		r.measure("store-size", diskUsage(container.Root(r.root).Images()))
+	}
 	if now, err := available(); err == nil {
 		r.measure("machine-memory", float64(r.memory-now))
 	}

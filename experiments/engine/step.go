@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"crucible/container"
@@ -139,6 +142,22 @@ func sizeOf(m *imagepb.Manifest) (n int64) {
 	for _, f := range m.Files {
 		n += int64(f.Size)
 	}
+	return n
+}
+
+// diskUsage is what the files below a directory take, in bytes.
+func diskUsage(dir string) (n float64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			if s, ok := info.Sys().(*syscall.Stat_t); ok {
+				n += float64(s.Blocks) * 512
+			}
+		}
+		return nil
+	})
 	return n
 }
 

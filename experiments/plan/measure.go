@@ -38,6 +38,7 @@ func Measures() []Measure {
 		{"downtime", Seconds, "the longest time that the client waited for an answer, over all steps", "the client: a question a millisecond after the last answer, on one TCP connection"},
 		{"image-size", Bytes, "files of the image", "the manifest"},
 		{"image-pages", Bytes, "memory pages in the image", "the manifest: criu/pages-*.img"},
+		{"store-size", Bytes, "what all images of the run take on disk, at the end", "blocks of their files: st_blocks of stat(2)"},
 		{"checkpoint-cpu", Seconds, "user and system time of crucible checkpoint and CRIU", "getrusage(2) of the command and what it has waited for"},
 		{"checkpoint-memory", Bytes, "the most memory that crucible checkpoint, or CRIU, had", "ru_maxrss of getrusage(2)"},
 		{"restore-cpu", Seconds, "user and system time of crucible restore, without its monitor", "getrusage(2)"},
