@@ -19,6 +19,7 @@ import (
 	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
+	"crucible/images/inspect/processes"
 	"crucible/proto/imagepb"
 )
 
@@ -237,6 +238,9 @@ func (d *dump) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := d.openTrees(); err != nil {
+		return err
+	}
+	if err := errors.Join(processes.Prepare(), images.Prepare()); err != nil {
 		return err
 	}
 	end()

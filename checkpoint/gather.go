@@ -27,9 +27,6 @@ func (d *dump) gather(ctx context.Context) error {
 	if d.processes, err = readProcesses(d.c.State.Init.Pid); err != nil {
 		return err
 	}
-	if err := d.draft.Put(images.Processes, d.processes); err != nil {
-		return err
-	}
 	namespaces, err := d.readNamespaces()
 	if err != nil {
 		return err
@@ -184,7 +181,9 @@ func readUTS(pid int) (*imagepb.UTSNamespace, error) {
 	if err := <-done; err != nil {
 		return nil, err
 	}
-	return &imagepb.UTSNamespace{Hostname: unix.ByteSliceToString(name.Nodename[:]), Domainname: unix.ByteSliceToString(name.Domainname[:])}, nil
+	return &imagepb.UTSNamespace{
+		Hostname: imagepb.Text(unix.ByteSliceToString(name.Nodename[:])), Domainname: imagepb.Text(unix.ByteSliceToString(name.Domainname[:])),
+	}, nil
 }
 
 func readUser(pid int) (*imagepb.UserNamespace, error) {

@@ -61,6 +61,7 @@ func readCPU(w *imagepb.Writer) error {
 // draft an image.
 func (d *dump) commit(ctx context.Context) error {
 	d.line.Step("digests", !d.o.LeaveRunning)
+	record := d.record()
 	if !d.o.PreDump {
 		if err := d.draft.Put(images.Filesystem, d.archives); err != nil {
 			return err
@@ -73,6 +74,9 @@ func (d *dump) commit(ctx context.Context) error {
 		return err
 	}
 	d.line.Step("commit", !d.o.LeaveRunning)
+	if err := record(); err != nil {
+		return err
+	}
 	if err := d.draft.Put(images.Timeline, d.line.Proto(d.p.Marks())); err != nil {
 		return err
 	}

@@ -77,6 +77,14 @@ func classify(infos []*mountinfo.Info, spec *specs.Spec, isDir func(point string
 		}
 		out.Mounts = append(out.Mounts, m)
 	}
+	// What comes from the bundle is UTF-8, being JSON: the keys and paths that CRIU
+	// is told stay as they are.
+	for _, m := range out.Mounts {
+		m.Root, m.Point, m.Source = imagepb.Text(m.Root), imagepb.Text(m.Point), imagepb.Text(m.Source)
+		for i := range m.SuperOptions {
+			m.SuperOptions[i] = imagepb.Text(m.SuperOptions[i])
+		}
+	}
 	return out, nil
 }
 

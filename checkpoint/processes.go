@@ -7,6 +7,9 @@ import (
 
 	"crucible/checkpoint/preflight"
 	"crucible/container/proc"
+	"crucible/images"
+	"crucible/images/inspect/processes"
+	"crucible/proto/frame"
 	"crucible/proto/imagepb"
 )
 
@@ -23,15 +26,22 @@ func readProcess(f proc.FS, p *proc.Process) (*imagepb.Process, error) {
 	out := &imagepb.Process{
 		Pid: innermost(status.NSPID, p.PID), HostPid: int32(p.PID),
 		Pgid: innermost(status.NSPGID, 0), Sid: innermost(status.NSSID, 0),
-		Comm: stat.Comm, State: stat.State, Threads: uint32(stat.Threads), StartTicks: stat.StartTicks,
+		Comm: imagepb.Text(stat.Comm), State: stat.State, Threads: uint32(stat.Threads), StartTicks: stat.StartTicks,
 		Uids: ids(status.UIDs), Gids: ids(status.GIDs), VirtualBytes: status.VmSize, ResidentBytes: status.RSS,
+		CpusAllowed: status.CPUs,
 	}
 	// A process whose memory is gone, or that ends, has no program any more.
-	if out.Exe, err = f.Exe(p.PID); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	exe, err := f.Exe(p.PID)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if out.Args, err = f.Args(p.PID); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	out.Exe = imagepb.Text(exe)
+	args, err := f.Args(p.PID)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	for _, a := range args {
+		out.Args = append(out.Args, imagepb.Text(a))
 	}
 	fds, err := f.FDs(p.PID)
 	if err != nil {
@@ -39,9 +49,37 @@ func readProcess(f proc.FS, p *proc.Process) (*imagepb.Process, error) {
 	}
 	out.Fds = map[string]uint32{}
 	for _, target := range fds {
-		out.Fds[kindOfFD(target)]++
+		out.Fds[imagepb.Text(kindOfFD(target))]++
 	}
 	return out, nil
+}
+
+// record completes the record of the processes by what CRIU has written, beside
+// the digests of everything else. The function that it returns waits for that,
+// and writes it. What cannot be read of CRIU's is no reason to have no image:
+// nothing of the record is needed for a restore.
+func (d *dump) record() (written func() error) {
+	if d.processes == nil {
+		return func() error { return nil }
+	}
+	var file []byte
+	done := make(chan error, 1)
+	go func() {
+		end := d.line.Begin("record processes", !d.o.LeaveRunning)
+		if err := processes.Complete(d.draft.CRIUDir(), d.processes); err != nil {
+			d.processes.Incomplete = imagepb.Text(err.Error())
+		}
+		var err error
+		file, err = frame.Encode(d.processes)
+		end()
+		done <- err
+	}()
+	return func() error {
+		if err := <-done; err != nil {
+			return err
+		}
+		return d.draft.Write(images.Processes, file)
+	}
 }
 
 // innermost is the number of a process in its own pid namespace.

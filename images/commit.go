@@ -69,6 +69,18 @@ func (d *Draft) commit(ctx context.Context, m *imagepb.Manifest) (*Image, error)
 	return d.publish(ctx, m, nil, 0)
 }
 
+// Prepare does what the first commit of a process need not do while somebody
+// waits for it: protobuf looks at each message when it meets it first, which
+// takes it half a millisecond for all of a manifest's.
+func Prepare() error {
+	m := &imagepb.Manifest{
+		Parent: &imagepb.Parent{}, Writer: &imagepb.Writer{CpuFlags: []string{"fpu"}}, Traits: &imagepb.Traits{}, Tracking: &imagepb.Tracking{},
+		Files: []*imagepb.File{{Digest: []byte{0}}}, Options: map[string]string{"shell-job": "true"}, Command: []string{"crucible"},
+	}
+	_, err := frame.Encode(proto.CloneOf(m))
+	return err
+}
+
 // Digest digests the files that are there and were not digested before, nearly
 // all of the work of a commit; nobody may write to them any more. Commit does it
 // for the rest.

@@ -2,6 +2,7 @@ package criufile
 
 import (
 	"strings"
+	"sync"
 )
 
 // Kind is what a file holds. CRIU's source has the list in criu/image-desc.c and
@@ -141,9 +142,16 @@ func Kinds() []Kind {
 	}
 }
 
+// kinds are Kinds, made once: they are looked through for every file.
+var kinds struct {
+	once sync.Once
+	all  []Kind
+}
+
 // kindOf finds the kind with a magic number, or with a name.
 func kindOf(is func(Kind) bool) (Kind, bool) {
-	for _, k := range Kinds() {
+	kinds.once.Do(func() { kinds.all = Kinds() })
+	for _, k := range kinds.all {
 		if is(k) {
 			return k, true
 		}
@@ -165,8 +173,11 @@ func (k Kind) names(name string) bool {
 	}
 	rest, begins := strings.CutPrefix(name, before)
 	rest, ends := strings.CutSuffix(rest, after[1:])
+	if !begins || !ends || rest == "" {
+		return false
+	}
 	digits := map[byte]string{'u': "0123456789", 'x': "0123456789abcdef"}[after[0]]
-	return begins && ends && rest != "" && (digits == "" || strings.Trim(rest, digits) == "")
+	return digits == "" || strings.Trim(rest, digits) == ""
 }
 
 // IsPages tells whether a file of this name holds pages of memory.
