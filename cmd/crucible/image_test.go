@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,12 +115,40 @@ func TestStoredImages(t *testing.T) {
 			{args: "verify tick", out: []string{"tick@1: intact (24 files"}},
 		})
 		out, _, _ := crucible(t, root, "image", "show", "--json", "tick")
-		out = strings.ReplaceAll(out, home, "/images")
-		want, err := os.ReadFile(filepath.Join(dir, "shown.json"))
-		if err != nil || out != string(want) {
-			t.Errorf("%s: image show --json says\n%s\nand not what is in shown.json, %v", dir, out, err)
+		data, err := os.ReadFile(filepath.Join(dir, "shown.json"))
+		var got, want map[string]any
+		if err = errors.Join(err, json.Unmarshal(data, &want), json.Unmarshal([]byte(strings.ReplaceAll(out, home, "/images")), &got)); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range unsaid(want, got, "") {
+			t.Errorf("%s: image show --json: %s", dir, text)
 		}
 	}
+}
+
+// unsaid compares what was said with what is said: more may be, nothing else.
+func unsaid(want, got any, at string) (texts []string) {
+	switch w := want.(type) {
+	case map[string]any:
+		g, _ := got.(map[string]any)
+		for key, value := range w {
+			texts = append(texts, unsaid(value, g[key], at+"."+key)...)
+		}
+		return texts
+	case []any:
+		g, _ := got.([]any)
+		if len(g) != len(w) {
+			return []string{fmt.Sprintf("%s has %d elements, and had %d", at, len(g), len(w))}
+		}
+		for n, value := range w {
+			texts = append(texts, unsaid(value, g[n], fmt.Sprintf("%s[%d]", at, n))...)
+		}
+		return texts
+	}
+	if want != got {
+		return []string{fmt.Sprintf("%s is %v, and was %v", at, got, want)}
+	}
+	return nil
 }
 
 // What a newer crucible wrote is named, not dropped.
