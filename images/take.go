@@ -19,9 +19,8 @@ type taken struct {
 // Take gives the draft the files of another image, but those that a function
 // names: they are to be written anew. No byte is copied: the two images share
 // them (link(2)), as files that nobody ever changes can be; only what is packed is
-// unpacked. Commit compares them
-// with the other's digests, so that a damaged image is not made a whole one. An
-// incremental image's parent becomes the draft's.
+// unpacked. Commit compares them with the other's digests, so that a damaged image
+// is not made a whole one. An incremental image's parent becomes the draft's.
 func (d *Draft) Take(ctx context.Context, from *Image, except func(file string) bool) error {
 	if d.lock == nil || d.taken != nil || from.store.Dir != d.store.Dir {
 		return fmt.Errorf("image of %s: cannot take files of %s", d.name, from.Ref())

@@ -116,6 +116,12 @@ func (e *Edit) find() error {
 			return err
 		}
 	}
+	for _, f := range e.image.Manifest.Files {
+		if f.Path == images.Fingerprint {
+			e.gone[f.Path] = true
+			e.note("its fingerprint is left out: it is of a container without these changes, and restore --verify would find them")
+		}
+	}
 	return nil
 }
 

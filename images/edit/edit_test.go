@@ -171,6 +171,51 @@ func TestEditTwice(t *testing.T) {
 	}
 }
 
+// A packed image is edited like any other, its environment included.
+func TestEditPacked(t *testing.T) {
+	s, i := stored(t)
+	if _, err := i.Pack(t.Context(), images.PackOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(i.CRIUDir(), "pages-1.img")); err == nil {
+		t.Fatal("it is not packed")
+	}
+	for n, o := range []Options{{Hostname: "another-name"}, {Env: []string{"FORMAT=2"}}} {
+		made, err := newEdit(t, i, o).Write(t.Context(), WriteOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, s, made.Ref()).Verify(t.Context(), images.VerifyOptions{}); err != nil || made.Number != n+2 {
+			t.Errorf("verify %s: %v", made.Ref(), err)
+		}
+	}
+}
+
+// A fingerprint is of the container as it was.
+func TestFingerprintIsLeftOut(t *testing.T) {
+	s, i := stored(t)
+	d, err := s.Draft(t.Context(), "tick")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(d.Take(t.Context(), i, func(string) bool { return false }), d.Put(images.Fingerprint, &imagepb.Fingerprint{Form: 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, err := d.Commit(t.Context(), i.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEdit(t, with, Options{Hostname: "b"})
+	made, err := e.Write(t.Context(), WriteOptions{})
+	if err != nil || len(e.Notes()) != 1 || !strings.Contains(e.Notes()[0], "fingerprint") {
+		t.Fatal(e.Notes(), err)
+	}
+	if err := made.Get(images.Fingerprint, &imagepb.Fingerprint{}); !errors.Is(err, images.Damaged) {
+		t.Errorf("fingerprint: %v", err)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	address := func(s string) Options {
 		p, err := network.ParseAddress(s)
