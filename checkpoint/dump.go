@@ -71,6 +71,9 @@ type dump struct {
 	tracked   bool // the kernel is asked to mark what changes from here on
 	parent    *images.Image
 	writer    *imagepb.Writer
+	warm      chan error                       // see run
+	config    func() (sum []byte, path string) // of the kernel
+	options   map[string]string                // of CRIU
 	guard     *container.Guard
 	parking   *network.Parking
 	report    preflight.Report
@@ -156,6 +159,9 @@ func (d *dump) run(ctx context.Context) error {
 		return err
 	}
 	defer d.guard.Close()
+	// What is done once in a process is done while there is time.
+	d.warm = make(chan error, 1)
+	go func() { d.warm <- errors.Join(processes.Prepare(), images.Prepare()) }()
 	// CRIU takes its time to start: it does so beside the preflight.
 	d.line.Step("start CRIU", false)
 	p, err := d.startCRIU(ctx)
@@ -229,7 +235,7 @@ func (d *dump) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.writer = w
+	d.writer, d.config = w, configLater(w.KernelRelease)
 	d.draft.Follow()
 	if err := d.writeBundle(); err != nil {
 		return err
@@ -240,7 +246,7 @@ func (d *dump) prepare(ctx context.Context) error {
 	if err := d.openTrees(); err != nil {
 		return err
 	}
-	if err := errors.Join(processes.Prepare(), images.Prepare()); err != nil {
+	if err := <-d.warm; err != nil {
 		return err
 	}
 	end()

@@ -31,6 +31,11 @@ func writer(version string) (*imagepb.Writer, error) {
 		Machine: unix.ByteSliceToString(u.Machine[:]), Host: unix.ByteSliceToString(u.Nodename[:]),
 		PageSize: uint32(os.Getpagesize()), BootId: strings.TrimSpace(string(boot)),
 	}
+	var cpus unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+		return nil, os.NewSyscallError("sched_getaffinity", err)
+	}
+	w.Cpus = uint32(cpus.Count())
 	return w, readCPU(w)
 }
 
@@ -46,6 +51,8 @@ func readCPU(w *imagepb.Writer) error {
 		key, value, _ := strings.Cut(s.Text(), ":")
 		value = strings.TrimSpace(value)
 		switch strings.TrimSpace(key) {
+		case "microcode":
+			w.CpuMicrocode = value
 		case "vendor_id", "CPU implementer":
 			w.CpuVendor = value
 		case "model name", "CPU part", "uarch":
@@ -60,8 +67,11 @@ func readCPU(w *imagepb.Writer) error {
 // commit writes the last of our own files, digests everything and makes the
 // draft an image.
 func (d *dump) commit(ctx context.Context) error {
+	d.line.Step("record processes", !d.o.LeaveRunning)
+	if err := d.record(); err != nil {
+		return err
+	}
 	d.line.Step("digests", !d.o.LeaveRunning)
-	record := d.record()
 	if !d.o.PreDump {
 		if err := d.draft.Put(images.Filesystem, d.archives); err != nil {
 			return err
@@ -74,7 +84,7 @@ func (d *dump) commit(ctx context.Context) error {
 		return err
 	}
 	d.line.Step("commit", !d.o.LeaveRunning)
-	if err := record(); err != nil {
+	if err := d.putStatistics(); err != nil {
 		return err
 	}
 	if err := d.draft.Put(images.Timeline, d.line.Proto(d.p.Marks())); err != nil {
@@ -89,10 +99,11 @@ func (d *dump) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.writer.KernelConfigSha256, d.writer.KernelConfigPath = d.config()
 	m := &imagepb.Manifest{
 		CreatedUnixNs: d.line.Started.UnixNano(), Writer: d.writer, Command: d.o.Command,
 		DurationNs: int64(time.Since(d.line.Started)), FrozenNs: int64(frozen), LeftRunning: d.o.LeaveRunning,
-		Options: optionWords(d.report.Needs, d.o.Extra),
+		Options: d.options,
 		Traits: &imagepb.Traits{
 			EstablishedTcp: len(streams) > 0, Terminal: d.spec.Process.Terminal,
 			UserNamespace: len(d.spec.Linux.UIDMappings) > 0, Processes: uint32(len(d.processes.GetProcesses())),

@@ -139,7 +139,7 @@ func (d *dump) preDump(ctx context.Context, p *criu.Process) error {
 	if d.writer, err = writer(d.o.Version); err != nil {
 		return err
 	}
-	d.writer.Criu = version.String()
+	d.writer.Criu, d.config = version.String(), configLater(d.writer.KernelRelease)
 	if err := d.writeBundle(); err != nil {
 		return err
 	}

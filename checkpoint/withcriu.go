@@ -121,6 +121,7 @@ func (d *dump) criuOptions() (o criu.DumpOptions, closeDirs func(), err error) {
 		// On the host's network there is no link of ours to close.
 		o.NetworkLock = criu.LockNFTables
 	}
+	d.options = o.Words()
 	return o, func() { work.Close(); dir.Close() }, nil
 }
 

@@ -107,6 +107,9 @@ func (d *Draft) digest(ctx context.Context) error {
 	return nil
 }
 
+// Digested are the files that have been digested so far, sorted by path.
+func (d *Draft) Digested() []digest.File { return d.digested }
+
 func notManifest(path string) bool { return path != Manifest }
 
 // fileMode is the mode of a file of an image. CRIU's tasks open theirs when they

@@ -27,6 +27,8 @@ const (
 	Processes  = "processes.pb"
 	Timeline   = "timeline.pb"
 	Filesystem = "filesystem.pb"
+	// Counts is in no image that an early crucible wrote.
+	Counts = "statistics.pb"
 	// Fingerprint is in an image that was made with --verify.
 	Fingerprint = "fingerprint.pb"
 

@@ -58,7 +58,7 @@ func framed(t testing.TB, m proto.Message, payload []byte) []byte {
 // what was read is written again with all that it had.
 func fuzzRecord(f *testing.F, file string) {
 	stored, err := filepath.Glob("testdata/format-*/*/*/" + file)
-	if err != nil || len(stored) == 0 && file != Fingerprint {
+	if err != nil || len(stored) == 0 && file != Fingerprint && file != Counts {
 		f.Fatalf("stored %s: %v, %v", file, stored, err)
 	}
 	for _, path := range stored {
@@ -130,8 +130,9 @@ func FuzzProcesses(f *testing.F)  { fuzzRecord(f, Processes) }
 func FuzzTimeline(f *testing.F)   { fuzzRecord(f, Timeline) }
 func FuzzFilesystem(f *testing.F) { fuzzRecord(f, Filesystem) }
 
-// FuzzFingerprint has no stored one to begin with.
+// Of these the stored images have none to begin with.
 func FuzzFingerprint(f *testing.F) { fuzzRecord(f, Fingerprint) }
+func FuzzStatistics(f *testing.F)  { fuzzRecord(f, Counts) }
 
 // The archives' names are of a message: they must not lead out of the image.
 func TestOpenStaysInside(t *testing.T) {

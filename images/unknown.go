@@ -58,6 +58,8 @@ func record(file string) proto.Message {
 		return &imagepb.Timeline{}
 	case Filesystem:
 		return &imagepb.Filesystem{}
+	case Counts:
+		return &imagepb.Statistics{}
 	case Fingerprint:
 		return &imagepb.Fingerprint{}
 	}

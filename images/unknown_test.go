@@ -75,7 +75,7 @@ func TestUnknownEverywhere(t *testing.T) {
 	}
 	want := map[string]bool{}
 	written := map[string]proto.Message{}
-	for _, file := range []string{Namespaces, Mounts, Processes, Timeline, Filesystem, Fingerprint} {
+	for _, file := range []string{Namespaces, Mounts, Processes, Timeline, Filesystem, Fingerprint, Counts} {
 		m := record(file)
 		for _, place := range fillStrangely(m.ProtoReflect(), "") {
 			want[Unknown{File: file, In: place, Field: 9999}.String()] = true

@@ -261,3 +261,20 @@ func (r *record) checkRest() {
 		r.t.Errorf("cgroup %q, memory %d, parent %d", r.Cgroup, r.MemoryId, r.Ppid)
 	}
 }
+
+// A name need not be UTF-8, which a message's text must be.
+func TestStrangeName(t *testing.T) {
+	testenv.Root(t)
+	e := &env{t: t, bin: testenv.Binary(t), root: testenv.StateRoot(t)}
+	b := e.run(nil, program(t, "bash"), "-c", `exec -a "$(printf 'a\377b')" sleep 1000`)
+	eventually(t, "the program", func() error {
+		if text := procFile(t, b, "cmdline"); !strings.HasPrefix(text, "a\xff") {
+			return fmt.Errorf("%q", text)
+		}
+		return nil
+	})
+	b.cycle()
+	if out := e.do("image", "show", b.name); !strings.Contains(out, `a\xffb 1000`) {
+		t.Errorf("shown as\n%s", out)
+	}
+}

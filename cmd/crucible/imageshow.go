@@ -48,6 +48,7 @@ type shown struct {
 	processes  imagepb.Processes
 	timeline   imagepb.Timeline
 	filesystem imagepb.Filesystem
+	statistics imagepb.Statistics
 	changes    []filesystem.Change
 	unknown    []images.Unknown
 }
@@ -73,13 +74,21 @@ func runImageShow(ctx context.Context, a *app, ref string) error {
 }
 
 func (s *shown) messages() map[string]proto.Message {
+	all := map[string]proto.Message{images.Timeline: &s.timeline}
+	for _, f := range s.image.Manifest.Files { // an early crucible counted nothing
+		if f.Path == images.Counts {
+			all[images.Counts] = &s.statistics
+		}
+	}
 	if s.image.Manifest.GetTraits().GetPreDump() {
-		return map[string]proto.Message{images.Timeline: &s.timeline}
+		return all
 	}
-	return map[string]proto.Message{
-		images.Namespaces: &s.namespaces, images.Mounts: &s.mounts, images.Processes: &s.processes,
-		images.Timeline: &s.timeline, images.Filesystem: &s.filesystem,
+	for file, m := range map[string]proto.Message{
+		images.Namespaces: &s.namespaces, images.Mounts: &s.mounts, images.Processes: &s.processes, images.Filesystem: &s.filesystem,
+	} {
+		all[file] = m
 	}
+	return all
 }
 
 // readChanges lists what the archives of overlays hold. The lower directory

@@ -119,6 +119,8 @@ func magicOf(m proto.Message) (string, error) {
 		return family + "time", nil
 	case *imagepb.Filesystem:
 		return family + "file", nil
+	case *imagepb.Statistics:
+		return family + "stat", nil
 	case *imagepb.Fingerprint:
 		return family + "fing", nil
 	}

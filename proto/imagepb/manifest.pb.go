@@ -65,7 +65,10 @@ type Manifest struct {
 	CreatedUnixNs int64 `protobuf:"varint,6,opt,name=created_unix_ns,json=createdUnixNs,proto3" json:"created_unix_ns,omitempty"`
 	// What wrote the image.
 	Writer *Writer `protobuf:"bytes,7,opt,name=writer,proto3" json:"writer,omitempty"`
-	// The options in effect, by the name of their flag, defaults included.
+	// The options that CRIU was given, by their long names in criu(8) and in the
+	// values that they have there; "true" for one that has none. A list has a comma
+	// between its values. Any other option had CRIU's default. A restore looks at
+	// shell-job and ext-unix-sk.
 	Options map[string]string `protobuf:"bytes,8,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The command line of crucible that wrote the image. The container's own
 	// command is process.args of bundle.json.
@@ -400,7 +403,11 @@ type Writer struct {
 	// started again since (or is another host) and its clocks began anew.
 	BootId string `protobuf:"bytes,12,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	// sethostname(2)'s name of the host, for people.
-	Host          string `protobuf:"bytes,13,opt,name=host,proto3" json:"host,omitempty"`
+	Host string `protobuf:"bytes,13,opt,name=host,proto3" json:"host,omitempty"`
+	// How many processors the checkpoint could use: sched_getaffinity(2).
+	Cpus uint32 `protobuf:"varint,14,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	// /proc/cpuinfo, first processor: microcode. It can take flags away.
+	CpuMicrocode  string `protobuf:"bytes,15,opt,name=cpu_microcode,json=cpuMicrocode,proto3" json:"cpu_microcode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -523,6 +530,20 @@ func (x *Writer) GetBootId() string {
 func (x *Writer) GetHost() string {
 	if x != nil {
 		return x.Host
+	}
+	return ""
+}
+
+func (x *Writer) GetCpus() uint32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *Writer) GetCpuMicrocode() string {
+	if x != nil {
+		return x.CpuMicrocode
 	}
 	return ""
 }
@@ -761,7 +782,7 @@ const file_crucible_image_manifest_proto_rawDesc = "" +
 	"\x0fmanifest_digest\x18\x02 \x01(\fR\x0emanifestDigest\"O\n" +
 	"\bTracking\x12\x19\n" +
 	"\binit_pid\x18\x01 \x01(\x05R\ainitPid\x12(\n" +
-	"\x10init_start_ticks\x18\x02 \x01(\x04R\x0einitStartTicks\"\xa3\x03\n" +
+	"\x10init_start_ticks\x18\x02 \x01(\x04R\x0einitStartTicks\"\xdc\x03\n" +
 	"\x06Writer\x12\x1a\n" +
 	"\bcrucible\x18\x01 \x01(\tR\bcrucible\x12\x12\n" +
 	"\x04criu\x18\x02 \x01(\tR\x04criu\x12%\n" +
@@ -777,7 +798,9 @@ const file_crucible_image_manifest_proto_rawDesc = "" +
 	" \x03(\tR\bcpuFlags\x12\x1b\n" +
 	"\tpage_size\x18\v \x01(\rR\bpageSize\x12\x17\n" +
 	"\aboot_id\x18\f \x01(\tR\x06bootId\x12\x12\n" +
-	"\x04host\x18\r \x01(\tR\x04host\"\xb3\x02\n" +
+	"\x04host\x18\r \x01(\tR\x04host\x12\x12\n" +
+	"\x04cpus\x18\x0e \x01(\rR\x04cpus\x12#\n" +
+	"\rcpu_microcode\x18\x0f \x01(\tR\fcpuMicrocode\"\xb3\x02\n" +
 	"\x06Traits\x12'\n" +
 	"\x0festablished_tcp\x18\x01 \x01(\bR\x0eestablishedTcp\x12\x1a\n" +
 	"\bterminal\x18\x02 \x01(\bR\bterminal\x12%\n" +

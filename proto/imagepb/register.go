@@ -16,6 +16,7 @@ func register() {
 		file_crucible_image_namespaces_proto_init()
 		file_crucible_image_network_proto_init()
 		file_crucible_image_processes_proto_init()
+		file_crucible_image_statistics_proto_init()
 		file_crucible_image_timeline_proto_init()
 	})
 }

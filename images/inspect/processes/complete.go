@@ -58,7 +58,8 @@ func Complete(dir string, p *imagepb.Processes) error {
 // most of what it does for a few processes.
 func Prepare() error {
 	_, err := proto.Marshal(oneOfEach())
-	return errors.Join(err,
+	_, err2 := proto.Marshal(&imagepb.Statistics{Criu: &imagepb.CRIUCounts{}})
+	return errors.Join(err, err2,
 		criufile.Prepare[file]("files"), criufile.Prepare[lock]("filelocks"), criufile.Prepare[cgroups]("cgroup"), criufile.Prepare[tree]("pstree"),
 		criufile.Prepare[ids]("ids-1"), criufile.Prepare[core]("core-1"), criufile.Prepare[place]("fs-1"), criufile.Prepare[descriptor]("fdinfo-1"),
 		criufile.Prepare[mm]("mm-1"),
