@@ -19,6 +19,7 @@ import (
 	"crucible/container/host"
 	"crucible/container/network"
 	"crucible/images"
+	"crucible/images/inspect/namespaces"
 	"crucible/images/inspect/processes"
 	"crucible/proto/imagepb"
 )
@@ -85,6 +86,7 @@ type dump struct {
 	prepared   func() error // waits for what is prepared beside CRIU
 	gathered   chan error   // what is read beside CRIU
 	processes  *imagepb.Processes
+	namespaces *imagepb.Namespaces
 	mounts     *imagepb.Mounts
 	archives   *imagepb.Filesystem
 	trees      []tree
@@ -161,7 +163,7 @@ func (d *dump) run(ctx context.Context) error {
 	defer d.guard.Close()
 	// What is done once in a process is done while there is time.
 	d.warm = make(chan error, 1)
-	go func() { d.warm <- errors.Join(processes.Prepare(), images.Prepare()) }()
+	go func() { d.warm <- errors.Join(processes.Prepare(), namespaces.Prepare(), images.Prepare()) }()
 	// CRIU takes its time to start: it does so beside the preflight.
 	d.line.Step("start CRIU", false)
 	p, err := d.startCRIU(ctx)

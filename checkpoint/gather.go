@@ -15,7 +15,6 @@ import (
 	"crucible/container/cgroup"
 	"crucible/container/network"
 	"crucible/container/proc"
-	"crucible/images"
 	"crucible/proto/imagepb"
 )
 
@@ -27,11 +26,7 @@ func (d *dump) gather(ctx context.Context) error {
 	if d.processes, err = readProcesses(d.c.State.Init.Pid); err != nil {
 		return err
 	}
-	namespaces, err := d.readNamespaces()
-	if err != nil {
-		return err
-	}
-	if err := d.draft.Put(images.Namespaces, namespaces); err != nil {
+	if d.namespaces, err = d.readNamespaces(); err != nil {
 		return err
 	}
 	end()

@@ -7,6 +7,7 @@ import (
 
 	"crucible/container/proc"
 	"crucible/images"
+	"crucible/images/inspect/namespaces"
 	"crucible/images/inspect/processes"
 	"crucible/proto/imagepb"
 )
@@ -52,8 +53,8 @@ func readProcess(f proc.FS, p *proc.Process) (*imagepb.Process, error) {
 	return out, nil
 }
 
-// record completes the record of the processes by what CRIU has written, and
-// writes it. For a few processes that takes 0.2 ms, too little to be worth another
+// record completes the records of processes and namespaces by what CRIU has
+// written, and writes them. For a few processes that takes 0.2 ms, too little to be worth another
 // thread. What cannot be read of CRIU's is no reason to have no image: nothing of
 // the record is needed for a restore.
 func (d *dump) record() error {
@@ -63,7 +64,9 @@ func (d *dump) record() error {
 	if err := processes.Complete(d.draft.CRIUDir(), d.processes); err != nil {
 		d.processes.Incomplete = imagepb.Text(err.Error())
 	}
-	return d.draft.Put(images.Processes, d.processes)
+	// The same goes for what CRIU says of the namespaces.
+	_ = namespaces.Complete(d.draft.CRIUDir(), d.namespaces, d.processes)
+	return errors.Join(d.draft.Put(images.Processes, d.processes), d.draft.Put(images.Namespaces, d.namespaces))
 }
 
 // putStatistics counts what is in the image. What cannot be read of CRIU's counts

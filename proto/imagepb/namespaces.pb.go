@@ -150,8 +150,8 @@ type Namespace struct {
 	// True: the container shared it with the host; nothing is built, and
 	// nothing else is recorded.
 	Host bool `protobuf:"varint,3,opt,name=host,proto3" json:"host,omitempty"`
-	// What is needed to build it again. Pid, mount and ipc namespaces have
-	// nothing here: mounts are in mounts.pb, the rest is CRIU's.
+	// What is needed to build it again. The mount namespace's is in mounts.pb. Of
+	// an early crucible's images pid and ipc are absent: CRIU's files have them.
 	//
 	// Types that are valid to be assigned to Detail:
 	//
@@ -160,6 +160,8 @@ type Namespace struct {
 	//	*Namespace_Time
 	//	*Namespace_Cgroup
 	//	*Namespace_Network
+	//	*Namespace_Pid
+	//	*Namespace_Ipc
 	Detail        isNamespace_Detail `protobuf_oneof:"detail"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,6 +271,24 @@ func (x *Namespace) GetNetwork() *NetworkNamespace {
 	return nil
 }
 
+func (x *Namespace) GetPid() *PIDNamespace {
+	if x != nil {
+		if x, ok := x.Detail.(*Namespace_Pid); ok {
+			return x.Pid
+		}
+	}
+	return nil
+}
+
+func (x *Namespace) GetIpc() *IPCNamespace {
+	if x != nil {
+		if x, ok := x.Detail.(*Namespace_Ipc); ok {
+			return x.Ipc
+		}
+	}
+	return nil
+}
+
 type isNamespace_Detail interface {
 	isNamespace_Detail()
 }
@@ -293,6 +313,14 @@ type Namespace_Network struct {
 	Network *NetworkNamespace `protobuf:"bytes,14,opt,name=network,proto3,oneof"`
 }
 
+type Namespace_Pid struct {
+	Pid *PIDNamespace `protobuf:"bytes,15,opt,name=pid,proto3,oneof"`
+}
+
+type Namespace_Ipc struct {
+	Ipc *IPCNamespace `protobuf:"bytes,16,opt,name=ipc,proto3,oneof"`
+}
+
 func (*Namespace_Uts) isNamespace_Detail() {}
 
 func (*Namespace_User) isNamespace_Detail() {}
@@ -302,6 +330,248 @@ func (*Namespace_Time) isNamespace_Detail() {}
 func (*Namespace_Cgroup) isNamespace_Detail() {}
 
 func (*Namespace_Network) isNamespace_Detail() {}
+
+func (*Namespace_Pid) isNamespace_Detail() {}
+
+func (*Namespace_Ipc) isNamespace_Detail() {}
+
+// PIDNamespace: pid_namespaces(7). Its processes and their numbers are in
+// processes.pb. What the kernel would have numbered next (ns_last_pid) is not
+// recorded: a restored namespace goes on from the highest number in it.
+type PIDNamespace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The highest number of a task in it when it stood still.
+	Highest       int32 `protobuf:"varint,1,opt,name=highest,proto3" json:"highest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIDNamespace) Reset() {
+	*x = PIDNamespace{}
+	mi := &file_crucible_image_namespaces_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIDNamespace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIDNamespace) ProtoMessage() {}
+
+func (x *PIDNamespace) ProtoReflect() protoreflect.Message {
+	register()
+	mi := &file_crucible_image_namespaces_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIDNamespace.ProtoReflect.Descriptor instead.
+func (*PIDNamespace) Descriptor() ([]byte, []int) {
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PIDNamespace) GetHighest() int32 {
+	if x != nil {
+		return x.Highest
+	}
+	return 0
+}
+
+// IPCNamespace: ipc_namespaces(7), from CRIU's ipcns-*.img. What is in the objects
+// is there alone. POSIX message queues are not carried: CRIU refuses one that is
+// open (mq_overview(7)).
+type IPCNamespace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its sysctls, by the path below /proc/sys, such as "kernel/shmmax" and
+	// "fs/mqueue/msg_max": sysvipc(7), mq_overview(7). Sizes are bytes, but of
+	// kernel/shmall, which is pages.
+	Sysctls map[string]string `protobuf:"bytes,1,rep,name=sysctls,proto3" json:"sysctls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// shmget(2), semget(2), msgget(2).
+	SharedMemory  []*IPCObject `protobuf:"bytes,2,rep,name=shared_memory,json=sharedMemory,proto3" json:"shared_memory,omitempty"`
+	Semaphores    []*IPCObject `protobuf:"bytes,3,rep,name=semaphores,proto3" json:"semaphores,omitempty"`
+	MessageQueues []*IPCObject `protobuf:"bytes,4,rep,name=message_queues,json=messageQueues,proto3" json:"message_queues,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IPCNamespace) Reset() {
+	*x = IPCNamespace{}
+	mi := &file_crucible_image_namespaces_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IPCNamespace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IPCNamespace) ProtoMessage() {}
+
+func (x *IPCNamespace) ProtoReflect() protoreflect.Message {
+	register()
+	mi := &file_crucible_image_namespaces_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IPCNamespace.ProtoReflect.Descriptor instead.
+func (*IPCNamespace) Descriptor() ([]byte, []int) {
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *IPCNamespace) GetSysctls() map[string]string {
+	if x != nil {
+		return x.Sysctls
+	}
+	return nil
+}
+
+func (x *IPCNamespace) GetSharedMemory() []*IPCObject {
+	if x != nil {
+		return x.SharedMemory
+	}
+	return nil
+}
+
+func (x *IPCNamespace) GetSemaphores() []*IPCObject {
+	if x != nil {
+		return x.Semaphores
+	}
+	return nil
+}
+
+func (x *IPCNamespace) GetMessageQueues() []*IPCObject {
+	if x != nil {
+		return x.MessageQueues
+	}
+	return nil
+}
+
+// IPCObject is a line of /proc/sysvipc: struct ipc_perm of the kernel.
+type IPCObject struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// ftok(3); 0 is IPC_PRIVATE.
+	Key        uint32 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"`
+	Uid        uint32 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid        uint32 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
+	CreatorUid uint32 `protobuf:"varint,5,opt,name=creator_uid,json=creatorUid,proto3" json:"creator_uid,omitempty"`
+	CreatorGid uint32 `protobuf:"varint,6,opt,name=creator_gid,json=creatorGid,proto3" json:"creator_gid,omitempty"`
+	Mode       uint32 `protobuf:"varint,7,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Shared memory: its bytes. Semaphores: how many. A queue: the messages in it.
+	Size uint64 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
+	// A queue: msg_qbytes of msgctl(2).
+	LimitBytes    uint32 `protobuf:"varint,9,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IPCObject) Reset() {
+	*x = IPCObject{}
+	mi := &file_crucible_image_namespaces_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IPCObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IPCObject) ProtoMessage() {}
+
+func (x *IPCObject) ProtoReflect() protoreflect.Message {
+	register()
+	mi := &file_crucible_image_namespaces_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IPCObject.ProtoReflect.Descriptor instead.
+func (*IPCObject) Descriptor() ([]byte, []int) {
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *IPCObject) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *IPCObject) GetKey() uint32 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *IPCObject) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *IPCObject) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *IPCObject) GetCreatorUid() uint32 {
+	if x != nil {
+		return x.CreatorUid
+	}
+	return 0
+}
+
+func (x *IPCObject) GetCreatorGid() uint32 {
+	if x != nil {
+		return x.CreatorGid
+	}
+	return 0
+}
+
+func (x *IPCObject) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *IPCObject) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *IPCObject) GetLimitBytes() uint32 {
+	if x != nil {
+		return x.LimitBytes
+	}
+	return 0
+}
 
 // UTSNamespace: uts_namespaces(7), uname(2).
 type UTSNamespace struct {
@@ -315,7 +585,7 @@ type UTSNamespace struct {
 
 func (x *UTSNamespace) Reset() {
 	*x = UTSNamespace{}
-	mi := &file_crucible_image_namespaces_proto_msgTypes[2]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +598,7 @@ func (*UTSNamespace) ProtoMessage() {}
 
 func (x *UTSNamespace) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_namespaces_proto_msgTypes[2]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +611,7 @@ func (x *UTSNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UTSNamespace.ProtoReflect.Descriptor instead.
 func (*UTSNamespace) Descriptor() ([]byte, []int) {
-	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{2}
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UTSNamespace) GetHostname() string {
@@ -372,7 +642,7 @@ type UserNamespace struct {
 
 func (x *UserNamespace) Reset() {
 	*x = UserNamespace{}
-	mi := &file_crucible_image_namespaces_proto_msgTypes[3]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +655,7 @@ func (*UserNamespace) ProtoMessage() {}
 
 func (x *UserNamespace) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_namespaces_proto_msgTypes[3]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +668,7 @@ func (x *UserNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserNamespace.ProtoReflect.Descriptor instead.
 func (*UserNamespace) Descriptor() ([]byte, []int) {
-	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{3}
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *UserNamespace) GetUidMap() []*IDRange {
@@ -435,7 +705,7 @@ type IDRange struct {
 
 func (x *IDRange) Reset() {
 	*x = IDRange{}
-	mi := &file_crucible_image_namespaces_proto_msgTypes[4]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +718,7 @@ func (*IDRange) ProtoMessage() {}
 
 func (x *IDRange) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_namespaces_proto_msgTypes[4]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +731,7 @@ func (x *IDRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDRange.ProtoReflect.Descriptor instead.
 func (*IDRange) Descriptor() ([]byte, []int) {
-	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{4}
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IDRange) GetInside() uint32 {
@@ -494,7 +764,7 @@ type TimeNamespace struct {
 	Monotonic *ClockOffset           `protobuf:"bytes,1,opt,name=monotonic,proto3" json:"monotonic,omitempty"`
 	Boottime  *ClockOffset           `protobuf:"bytes,2,opt,name=boottime,proto3" json:"boottime,omitempty"`
 	// clock_gettime(2) inside the container, while frozen, of CLOCK_MONOTONIC
-	// and CLOCK_BOOTTIME.
+	// and CLOCK_BOOTTIME; from CRIU's timens-*.img. 0 in an early crucible's images.
 	MonotonicNs   int64 `protobuf:"varint,3,opt,name=monotonic_ns,json=monotonicNs,proto3" json:"monotonic_ns,omitempty"`
 	BoottimeNs    int64 `protobuf:"varint,4,opt,name=boottime_ns,json=boottimeNs,proto3" json:"boottime_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -503,7 +773,7 @@ type TimeNamespace struct {
 
 func (x *TimeNamespace) Reset() {
 	*x = TimeNamespace{}
-	mi := &file_crucible_image_namespaces_proto_msgTypes[5]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +786,7 @@ func (*TimeNamespace) ProtoMessage() {}
 
 func (x *TimeNamespace) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_namespaces_proto_msgTypes[5]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +799,7 @@ func (x *TimeNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeNamespace.ProtoReflect.Descriptor instead.
 func (*TimeNamespace) Descriptor() ([]byte, []int) {
-	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{5}
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TimeNamespace) GetMonotonic() *ClockOffset {
@@ -572,7 +842,7 @@ type ClockOffset struct {
 
 func (x *ClockOffset) Reset() {
 	*x = ClockOffset{}
-	mi := &file_crucible_image_namespaces_proto_msgTypes[6]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +855,7 @@ func (*ClockOffset) ProtoMessage() {}
 
 func (x *ClockOffset) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_namespaces_proto_msgTypes[6]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +868,7 @@ func (x *ClockOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockOffset.ProtoReflect.Descriptor instead.
 func (*ClockOffset) Descriptor() ([]byte, []int) {
-	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{6}
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ClockOffset) GetSeconds() int64 {
@@ -633,7 +903,7 @@ type CgroupNamespace struct {
 
 func (x *CgroupNamespace) Reset() {
 	*x = CgroupNamespace{}
-	mi := &file_crucible_image_namespaces_proto_msgTypes[7]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +916,7 @@ func (*CgroupNamespace) ProtoMessage() {}
 
 func (x *CgroupNamespace) ProtoReflect() protoreflect.Message {
 	register()
-	mi := &file_crucible_image_namespaces_proto_msgTypes[7]
+	mi := &file_crucible_image_namespaces_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +929,7 @@ func (x *CgroupNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CgroupNamespace.ProtoReflect.Descriptor instead.
 func (*CgroupNamespace) Descriptor() ([]byte, []int) {
-	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{7}
+	return file_crucible_image_namespaces_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CgroupNamespace) GetMode() string {
@@ -692,7 +962,7 @@ const file_crucible_image_namespaces_proto_rawDesc = "" +
 	"Namespaces\x129\n" +
 	"\n" +
 	"namespaces\x18\x01 \x03(\v2\x19.crucible.image.NamespaceR\n" +
-	"namespaces\"\x87\x03\n" +
+	"namespaces\"\xeb\x03\n" +
 	"\tNamespace\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.crucible.image.NamespaceKindR\x04kind\x12\x14\n" +
 	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12\x12\n" +
@@ -702,8 +972,35 @@ const file_crucible_image_namespaces_proto_rawDesc = "" +
 	"\x04user\x18\v \x01(\v2\x1d.crucible.image.UserNamespaceH\x00R\x04user\x123\n" +
 	"\x04time\x18\f \x01(\v2\x1d.crucible.image.TimeNamespaceH\x00R\x04time\x129\n" +
 	"\x06cgroup\x18\r \x01(\v2\x1f.crucible.image.CgroupNamespaceH\x00R\x06cgroup\x12<\n" +
-	"\anetwork\x18\x0e \x01(\v2 .crucible.image.NetworkNamespaceH\x00R\anetworkB\b\n" +
-	"\x06detail\"J\n" +
+	"\anetwork\x18\x0e \x01(\v2 .crucible.image.NetworkNamespaceH\x00R\anetwork\x120\n" +
+	"\x03pid\x18\x0f \x01(\v2\x1c.crucible.image.PIDNamespaceH\x00R\x03pid\x120\n" +
+	"\x03ipc\x18\x10 \x01(\v2\x1c.crucible.image.IPCNamespaceH\x00R\x03ipcB\b\n" +
+	"\x06detail\"(\n" +
+	"\fPIDNamespace\x12\x18\n" +
+	"\ahighest\x18\x01 \x01(\x05R\ahighest\"\xcc\x02\n" +
+	"\fIPCNamespace\x12C\n" +
+	"\asysctls\x18\x01 \x03(\v2).crucible.image.IPCNamespace.SysctlsEntryR\asysctls\x12>\n" +
+	"\rshared_memory\x18\x02 \x03(\v2\x19.crucible.image.IPCObjectR\fsharedMemory\x129\n" +
+	"\n" +
+	"semaphores\x18\x03 \x03(\v2\x19.crucible.image.IPCObjectR\n" +
+	"semaphores\x12@\n" +
+	"\x0emessage_queues\x18\x04 \x03(\v2\x19.crucible.image.IPCObjectR\rmessageQueues\x1a:\n" +
+	"\fSysctlsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdc\x01\n" +
+	"\tIPCObject\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\rR\x03key\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x04 \x01(\rR\x03gid\x12\x1f\n" +
+	"\vcreator_uid\x18\x05 \x01(\rR\n" +
+	"creatorUid\x12\x1f\n" +
+	"\vcreator_gid\x18\x06 \x01(\rR\n" +
+	"creatorGid\x12\x12\n" +
+	"\x04mode\x18\a \x01(\rR\x04mode\x12\x12\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\x12\x1f\n" +
+	"\vlimit_bytes\x18\t \x01(\rR\n" +
+	"limitBytes\"J\n" +
 	"\fUTSNamespace\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x1e\n" +
 	"\n" +
@@ -761,40 +1058,50 @@ func file_crucible_image_namespaces_proto_rawDescGZIP() []byte {
 }
 
 var file_crucible_image_namespaces_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_crucible_image_namespaces_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_crucible_image_namespaces_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_crucible_image_namespaces_proto_goTypes = []any{
 	(NamespaceKind)(0),       // 0: crucible.image.NamespaceKind
 	(*Namespaces)(nil),       // 1: crucible.image.Namespaces
 	(*Namespace)(nil),        // 2: crucible.image.Namespace
-	(*UTSNamespace)(nil),     // 3: crucible.image.UTSNamespace
-	(*UserNamespace)(nil),    // 4: crucible.image.UserNamespace
-	(*IDRange)(nil),          // 5: crucible.image.IDRange
-	(*TimeNamespace)(nil),    // 6: crucible.image.TimeNamespace
-	(*ClockOffset)(nil),      // 7: crucible.image.ClockOffset
-	(*CgroupNamespace)(nil),  // 8: crucible.image.CgroupNamespace
-	nil,                      // 9: crucible.image.CgroupNamespace.PathsEntry
-	nil,                      // 10: crucible.image.CgroupNamespace.ValuesEntry
-	(*NetworkNamespace)(nil), // 11: crucible.image.NetworkNamespace
+	(*PIDNamespace)(nil),     // 3: crucible.image.PIDNamespace
+	(*IPCNamespace)(nil),     // 4: crucible.image.IPCNamespace
+	(*IPCObject)(nil),        // 5: crucible.image.IPCObject
+	(*UTSNamespace)(nil),     // 6: crucible.image.UTSNamespace
+	(*UserNamespace)(nil),    // 7: crucible.image.UserNamespace
+	(*IDRange)(nil),          // 8: crucible.image.IDRange
+	(*TimeNamespace)(nil),    // 9: crucible.image.TimeNamespace
+	(*ClockOffset)(nil),      // 10: crucible.image.ClockOffset
+	(*CgroupNamespace)(nil),  // 11: crucible.image.CgroupNamespace
+	nil,                      // 12: crucible.image.IPCNamespace.SysctlsEntry
+	nil,                      // 13: crucible.image.CgroupNamespace.PathsEntry
+	nil,                      // 14: crucible.image.CgroupNamespace.ValuesEntry
+	(*NetworkNamespace)(nil), // 15: crucible.image.NetworkNamespace
 }
 var file_crucible_image_namespaces_proto_depIdxs = []int32{
 	2,  // 0: crucible.image.Namespaces.namespaces:type_name -> crucible.image.Namespace
 	0,  // 1: crucible.image.Namespace.kind:type_name -> crucible.image.NamespaceKind
-	3,  // 2: crucible.image.Namespace.uts:type_name -> crucible.image.UTSNamespace
-	4,  // 3: crucible.image.Namespace.user:type_name -> crucible.image.UserNamespace
-	6,  // 4: crucible.image.Namespace.time:type_name -> crucible.image.TimeNamespace
-	8,  // 5: crucible.image.Namespace.cgroup:type_name -> crucible.image.CgroupNamespace
-	11, // 6: crucible.image.Namespace.network:type_name -> crucible.image.NetworkNamespace
-	5,  // 7: crucible.image.UserNamespace.uid_map:type_name -> crucible.image.IDRange
-	5,  // 8: crucible.image.UserNamespace.gid_map:type_name -> crucible.image.IDRange
-	7,  // 9: crucible.image.TimeNamespace.monotonic:type_name -> crucible.image.ClockOffset
-	7,  // 10: crucible.image.TimeNamespace.boottime:type_name -> crucible.image.ClockOffset
-	9,  // 11: crucible.image.CgroupNamespace.paths:type_name -> crucible.image.CgroupNamespace.PathsEntry
-	10, // 12: crucible.image.CgroupNamespace.values:type_name -> crucible.image.CgroupNamespace.ValuesEntry
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	6,  // 2: crucible.image.Namespace.uts:type_name -> crucible.image.UTSNamespace
+	7,  // 3: crucible.image.Namespace.user:type_name -> crucible.image.UserNamespace
+	9,  // 4: crucible.image.Namespace.time:type_name -> crucible.image.TimeNamespace
+	11, // 5: crucible.image.Namespace.cgroup:type_name -> crucible.image.CgroupNamespace
+	15, // 6: crucible.image.Namespace.network:type_name -> crucible.image.NetworkNamespace
+	3,  // 7: crucible.image.Namespace.pid:type_name -> crucible.image.PIDNamespace
+	4,  // 8: crucible.image.Namespace.ipc:type_name -> crucible.image.IPCNamespace
+	12, // 9: crucible.image.IPCNamespace.sysctls:type_name -> crucible.image.IPCNamespace.SysctlsEntry
+	5,  // 10: crucible.image.IPCNamespace.shared_memory:type_name -> crucible.image.IPCObject
+	5,  // 11: crucible.image.IPCNamespace.semaphores:type_name -> crucible.image.IPCObject
+	5,  // 12: crucible.image.IPCNamespace.message_queues:type_name -> crucible.image.IPCObject
+	8,  // 13: crucible.image.UserNamespace.uid_map:type_name -> crucible.image.IDRange
+	8,  // 14: crucible.image.UserNamespace.gid_map:type_name -> crucible.image.IDRange
+	10, // 15: crucible.image.TimeNamespace.monotonic:type_name -> crucible.image.ClockOffset
+	10, // 16: crucible.image.TimeNamespace.boottime:type_name -> crucible.image.ClockOffset
+	13, // 17: crucible.image.CgroupNamespace.paths:type_name -> crucible.image.CgroupNamespace.PathsEntry
+	14, // 18: crucible.image.CgroupNamespace.values:type_name -> crucible.image.CgroupNamespace.ValuesEntry
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func file_crucible_image_namespaces_proto_init() {
@@ -808,6 +1115,8 @@ func file_crucible_image_namespaces_proto_init() {
 		(*Namespace_Time)(nil),
 		(*Namespace_Cgroup)(nil),
 		(*Namespace_Network)(nil),
+		(*Namespace_Pid)(nil),
+		(*Namespace_Ipc)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -815,7 +1124,7 @@ func file_crucible_image_namespaces_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crucible_image_namespaces_proto_rawDesc), len(file_crucible_image_namespaces_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
