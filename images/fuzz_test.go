@@ -148,3 +148,26 @@ func TestOpenStaysInside(t *testing.T) {
 	}
 	f.Close()
 }
+
+// FuzzBundle reads the configuration, which is JSON.
+func FuzzBundle(f *testing.F) {
+	stored, err := os.ReadFile("testdata/format-1/tick/1/" + Bundle)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(stored)
+	i := makeImage(f, Store{Dir: f.TempDir()}, "web", &imagepb.Manifest{})
+	path := filepath.Join(i.Dir(), Bundle)
+	if err := os.Remove(path); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		spec, data, err := i.Spec()
+		if err == nil && (spec.Process == nil || spec.Root == nil || spec.Linux == nil || len(data) != len(b)) {
+			t.Errorf("%q is read as %+v", b, spec)
+		}
+	})
+}

@@ -2,10 +2,12 @@ package namespaces
 
 import (
 	"errors"
-	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	"crucible/images/inspect/criufile"
 	"crucible/proto/imagepb"
@@ -14,9 +16,12 @@ import (
 // Complete fills in what CRIU's files in a directory say, and the record of the
 // processes, which is complete. CRIU numbers namespaces; there is one of each kind
 // that is the container's.
-func Complete(dir string, all *imagepb.Namespaces, p *imagepb.Processes) error {
+func Complete(path string, all *imagepb.Namespaces, p *imagepb.Processes) error {
+	dir, err := open(path)
+	if err != nil {
+		return err
+	}
 	for _, n := range all.Namespaces {
-		var err error
 		switch {
 		case n.Kind == imagepb.NamespaceKind_NAMESPACE_KIND_PID && !n.Host:
 			n.Detail = &imagepb.Namespace_Pid{Pid: &imagepb.PIDNamespace{Highest: highest(p)}}
@@ -47,20 +52,44 @@ func highest(p *imagepb.Processes) (n int32) {
 
 // Prepare does beforehand what Complete need not do while somebody waits for it.
 func Prepare() error {
-	return errors.Join(criufile.Prepare[times]("timens-1"), criufile.Prepare[variables]("ipcns-var-1"))
+	_, err := proto.Marshal(&imagepb.Namespaces{Namespaces: []*imagepb.Namespace{
+		{Detail: &imagepb.Namespace_Uts{Uts: &imagepb.UTSNamespace{}}},
+		{Detail: &imagepb.Namespace_User{User: &imagepb.UserNamespace{UidMap: []*imagepb.IDRange{{}}}}},
+		{Detail: &imagepb.Namespace_Time{Time: &imagepb.TimeNamespace{Monotonic: &imagepb.ClockOffset{}}}},
+		{Detail: &imagepb.Namespace_Cgroup{Cgroup: &imagepb.CgroupNamespace{Paths: map[string]string{"": "/"}}}},
+		{Detail: &imagepb.Namespace_Pid{Pid: &imagepb.PIDNamespace{}}},
+		{Detail: &imagepb.Namespace_Ipc{Ipc: &imagepb.IPCNamespace{Sysctls: map[string]string{"kernel/shmmax": "1"}}}},
+		{Detail: &imagepb.Namespace_Network{Network: &imagepb.NetworkNamespace{
+			Attachment: &imagepb.Attachment{Ports: []*imagepb.PublishedPort{{}}}, Links: []*imagepb.Link{{}}, Addresses: []*imagepb.Message{{}},
+		}}},
+	}})
+	return errors.Join(err, criufile.Prepare[times]("timens-1"), criufile.Prepare[variables]("ipcns-var-1"))
+}
+
+// directory is one of CRIU's files.
+type directory struct {
+	path  string
+	names []string
+}
+
+func open(path string) (directory, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return directory{}, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	return directory{path, names}, err
 }
 
 // load reads the only file of a kind, or none.
-func load[T any](dir, pattern string) ([]T, error) {
-	files, err := filepath.Glob(filepath.Join(dir, pattern))
-	if err != nil || len(files) == 0 {
-		return nil, err
+func load[T any](d directory, prefix string) ([]T, error) {
+	for _, name := range d.names {
+		if strings.HasPrefix(name, prefix) && strings.HasSuffix(name, ".img") {
+			return criufile.Load[T](filepath.Join(d.path, name))
+		}
 	}
-	all, err := criufile.Load[T](files[0])
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return all, err
+	return nil, nil
 }
 
 type times struct {
@@ -75,8 +104,8 @@ type clock struct {
 
 func (c clock) ns() int64 { return c.Sec*1e9 + c.Nsec }
 
-func clocks(dir string, t *imagepb.TimeNamespace) error {
-	all, err := load[times](dir, "timens-*.img")
+func clocks(dir directory, t *imagepb.TimeNamespace) error {
+	all, err := load[times](dir, "timens-")
 	if err != nil || len(all) == 0 {
 		return err
 	}
@@ -130,29 +159,29 @@ type queue struct {
 	Number uint32 `criu:"qnum"`
 }
 
-func ipc(dir string, n *imagepb.IPCNamespace) error {
-	vars, err := load[variables](dir, "ipcns-var-*.img")
+func ipc(dir directory, n *imagepb.IPCNamespace) error {
+	vars, err := load[variables](dir, "ipcns-var-")
 	if err != nil {
 		return err
 	}
 	for _, v := range vars {
 		n.Sysctls = v.sysctls()
 	}
-	segments, err := load[memory](dir, "ipcns-shm-*.img")
+	segments, err := load[memory](dir, "ipcns-shm-")
 	if err != nil {
 		return err
 	}
 	for _, s := range segments {
 		n.SharedMemory = append(n.SharedMemory, s.Object.proto(s.Size))
 	}
-	sets, err := load[semaphores](dir, "ipcns-sem-*.img")
+	sets, err := load[semaphores](dir, "ipcns-sem-")
 	if err != nil {
 		return err
 	}
 	for _, s := range sets {
 		n.Semaphores = append(n.Semaphores, s.Object.proto(uint64(s.Number)))
 	}
-	queues, err := load[queue](dir, "ipcns-msg-*.img")
+	queues, err := load[queue](dir, "ipcns-msg-")
 	if err != nil {
 		return err
 	}
