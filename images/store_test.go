@@ -315,3 +315,17 @@ func FuzzParseRef(f *testing.F) {
 		}
 	})
 }
+
+// A newer edition that says that this one's readers will do is opened.
+func TestNewerButReadable(t *testing.T) {
+	s := Store{Dir: t.TempDir()}
+	makeImage(t, s, "web", &imagepb.Manifest{Format: frame.Edition + 3, MinReader: frame.Edition})
+	i, err := s.Open("web")
+	if err != nil || i.Manifest.Format != frame.Edition+3 {
+		t.Fatal(i, err)
+	}
+	makeImage(t, s, "web", &imagepb.Manifest{Format: frame.Edition + 3, MinReader: frame.Edition + 2})
+	if _, err := s.Open("web"); !errors.Is(err, NewerFormat) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("newer: %v", err)
+	}
+}

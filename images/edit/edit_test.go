@@ -216,6 +216,63 @@ func TestFingerprintIsLeftOut(t *testing.T) {
 	}
 }
 
+// An incremental image's edited one builds on the same parent.
+func TestEditIncremental(t *testing.T) {
+	s, i := stored(t)
+	d, err := s.Draft(t.Context(), "tick")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Take(t.Context(), i, func(string) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	link, err := d.BuildOn(i)
+	if err == nil {
+		err = os.Symlink(link, filepath.Join(d.CRIUDir(), images.ParentLink))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := d.Commit(t.Context(), i.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEdit(t, child, Options{Hostname: "b"})
+	made, err := e.Write(t.Context(), WriteOptions{})
+	if err != nil || made.ParentRef() != "tick@1" || made.Manifest.EditedFrom.Ref != "tick@2" {
+		t.Fatalf("%v, %v", made, err)
+	}
+	if to, err := os.Readlink(filepath.Join(made.CRIUDir(), images.ParentLink)); err != nil || to != link {
+		t.Errorf("criu/parent leads to %q, %v", to, err)
+	}
+	if err := made.Verify(t.Context(), images.VerifyOptions{}); err != nil {
+		t.Error(err)
+	}
+	e.Close()
+	if err := s.Remove(t.Context(), "tick@2"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Remove(t.Context(), "tick@1"); !errors.Is(err, images.InUse) || !strings.Contains(err.Error(), "tick@3 builds on it") {
+		t.Errorf("remove its parent: %v", err)
+	}
+}
+
+// An image of a pre-dump holds memory only.
+func TestEditPreDump(t *testing.T) {
+	s := images.Store{Dir: t.TempDir()}
+	d, err := s.Draft(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := d.Commit(t.Context(), &imagepb.Manifest{Traits: &imagepb.Traits{PreDump: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(i, Options{Hostname: "b"}); !errors.Is(err, images.PreDump) {
+		t.Errorf("edit: %v", err)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	address := func(s string) Options {
 		p, err := network.ParseAddress(s)

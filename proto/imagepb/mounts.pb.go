@@ -148,10 +148,11 @@ type Mount struct {
 	// (7) "shared:N", "master:N", "propagate_from:N", "unbindable".
 	Propagation []string `protobuf:"bytes,8,rep,name=propagation,proto3" json:"propagation,omitempty"`
 	// (9) filesystem type, (10) source, (11) options of the superblock.
-	Type         string      `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`
-	Source       string      `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"`
-	SuperOptions []string    `protobuf:"bytes,11,rep,name=super_options,json=superOptions,proto3" json:"super_options,omitempty"`
-	Origin       MountOrigin `protobuf:"varint,12,opt,name=origin,proto3,enum=crucible.image.MountOrigin" json:"origin,omitempty"`
+	Type         string   `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`
+	Source       string   `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"`
+	SuperOptions []string `protobuf:"bytes,11,rep,name=super_options,json=superOptions,proto3" json:"super_options,omitempty"`
+	// Where a restore takes it from.
+	Origin MountOrigin `protobuf:"varint,12,opt,name=origin,proto3,enum=crucible.image.MountOrigin" json:"origin,omitempty"`
 	// The key under which CRIU knows an external mount (`--external
 	// mnt[KEY]:...`); empty for others.
 	CriuKey string `protobuf:"bytes,13,opt,name=criu_key,json=criuKey,proto3" json:"criu_key,omitempty"`

@@ -142,7 +142,8 @@ func (x *Namespaces) GetNamespaces() []*Namespace {
 // Namespace is one of them.
 type Namespace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Kind  NamespaceKind          `protobuf:"varint,1,opt,name=kind,proto3,enum=crucible.image.NamespaceKind" json:"kind,omitempty"`
+	// Which one: the CLONE_NEW* of clone(2).
+	Kind NamespaceKind `protobuf:"varint,1,opt,name=kind,proto3,enum=crucible.image.NamespaceKind" json:"kind,omitempty"`
 	// Inode number of /proc/PID/ns/KIND of the container's first process. It
 	// names the namespace while it lives and means nothing on another host;
 	// CRIU's log and images speak of it.
@@ -463,9 +464,12 @@ func (x *IPCNamespace) GetMessageQueues() []*IPCObject {
 // IPCObject is a line of /proc/sysvipc: struct ipc_perm of the kernel.
 type IPCObject struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What shmget(2) and its like returned; a restore gives it again.
+	Id uint32 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// ftok(3); 0 is IPC_PRIVATE.
-	Key        uint32 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"`
+	Key uint32 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Owner and creator, in the container's user namespace; the low nine bits of the
+	// mode of chmod(2), and SHM_* of the kernel above them.
 	Uid        uint32 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid        uint32 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
 	CreatorUid uint32 `protobuf:"varint,5,opt,name=creator_uid,json=creatorUid,proto3" json:"creator_uid,omitempty"`
@@ -760,9 +764,10 @@ func (x *IDRange) GetLength() uint32 {
 // a host with other clocks the offsets differ, so that the container's clocks
 // run on: clock_*_ns below say where they stood.
 type TimeNamespace struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Monotonic *ClockOffset           `protobuf:"bytes,1,opt,name=monotonic,proto3" json:"monotonic,omitempty"`
-	Boottime  *ClockOffset           `protobuf:"bytes,2,opt,name=boottime,proto3" json:"boottime,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of CLOCK_MONOTONIC and CLOCK_BOOTTIME.
+	Monotonic *ClockOffset `protobuf:"bytes,1,opt,name=monotonic,proto3" json:"monotonic,omitempty"`
+	Boottime  *ClockOffset `protobuf:"bytes,2,opt,name=boottime,proto3" json:"boottime,omitempty"`
 	// clock_gettime(2) inside the container, while frozen, of CLOCK_MONOTONIC
 	// and CLOCK_BOOTTIME; from CRIU's timens-*.img. 0 in an early crucible's images.
 	MonotonicNs   int64 `protobuf:"varint,3,opt,name=monotonic_ns,json=monotonicNs,proto3" json:"monotonic_ns,omitempty"`

@@ -748,10 +748,11 @@ func (x *Thread) GetCredentials() *Credentials {
 
 // Credentials: as in /proc/PID/status, in the container's user namespace.
 type Credentials struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Uids   *IDs                   `protobuf:"bytes,1,opt,name=uids,proto3" json:"uids,omitempty"`
-	Gids   *IDs                   `protobuf:"bytes,2,opt,name=gids,proto3" json:"gids,omitempty"`
-	Groups []uint32               `protobuf:"varint,3,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// getresuid(2), getresgid(2), setfsuid(2), getgroups(2).
+	Uids   *IDs     `protobuf:"bytes,1,opt,name=uids,proto3" json:"uids,omitempty"`
+	Gids   *IDs     `protobuf:"bytes,2,opt,name=gids,proto3" json:"gids,omitempty"`
+	Groups []uint32 `protobuf:"varint,3,rep,packed,name=groups,proto3" json:"groups,omitempty"`
 	// Capability N is bit N.
 	Inheritable uint64 `protobuf:"varint,4,opt,name=inheritable,proto3" json:"inheritable,omitempty"`
 	Permitted   uint64 `protobuf:"varint,5,opt,name=permitted,proto3" json:"permitted,omitempty"`
@@ -940,8 +941,9 @@ func (x *Limit) GetHard() uint64 {
 
 // SignalAction is what a process does at a signal.
 type SignalAction struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Signal uint32                 `protobuf:"varint,1,opt,name=signal,proto3" json:"signal,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// signal(7).
+	Signal uint32 `protobuf:"varint,1,opt,name=signal,proto3" json:"signal,omitempty"`
 	// Address of the function; 1: SIG_IGN.
 	Handler uint64 `protobuf:"varint,2,opt,name=handler,proto3" json:"handler,omitempty"`
 	// SA_* of sigaction(2), among them the kernel's SA_RESTORER.
@@ -1022,7 +1024,8 @@ func (x *SignalAction) GetMask() uint64 {
 // Descriptor is an entry of a process's table.
 type Descriptor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Fd    uint32                 `protobuf:"varint,1,opt,name=fd,proto3" json:"fd,omitempty"`
+	// Its number: the name in /proc/PID/fd.
+	Fd uint32 `protobuf:"varint,1,opt,name=fd,proto3" json:"fd,omitempty"`
 	// OpenFile.id.
 	File uint32 `protobuf:"varint,2,opt,name=file,proto3" json:"file,omitempty"`
 	// fcntl(2) F_GETFD: FD_CLOEXEC.
@@ -1087,7 +1090,8 @@ func (x *Descriptor) GetCloseOnExec() bool {
 // inherited, share it.
 type OpenFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// A number of CRIU's, for Descriptor.file and Socket.file.
+	Id uint32 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// "file", "pipe", "fifo", "inet", "unix", "netlink", "packet", "eventfd",
 	// "eventpoll", "inotify", "fanotify", "signalfd", "timerfd", "tty", "namespace",
 	// "tun", "memfd", "pidfd", "bpf-map", "external".
@@ -1494,18 +1498,21 @@ func (x *Socket) GetDevice() string {
 // AddressSpace is the layout that the kernel keeps of a program: prctl(2)
 // PR_SET_MM, fields 26 to 28 and 45 to 51 of proc_pid_stat(5). Addresses.
 type AddressSpace struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	CodeStart        uint64                 `protobuf:"varint,1,opt,name=code_start,json=codeStart,proto3" json:"code_start,omitempty"`
-	CodeEnd          uint64                 `protobuf:"varint,2,opt,name=code_end,json=codeEnd,proto3" json:"code_end,omitempty"`
-	DataStart        uint64                 `protobuf:"varint,3,opt,name=data_start,json=dataStart,proto3" json:"data_start,omitempty"`
-	DataEnd          uint64                 `protobuf:"varint,4,opt,name=data_end,json=dataEnd,proto3" json:"data_end,omitempty"`
-	BrkStart         uint64                 `protobuf:"varint,5,opt,name=brk_start,json=brkStart,proto3" json:"brk_start,omitempty"`
-	Brk              uint64                 `protobuf:"varint,6,opt,name=brk,proto3" json:"brk,omitempty"`
-	StackStart       uint64                 `protobuf:"varint,7,opt,name=stack_start,json=stackStart,proto3" json:"stack_start,omitempty"`
-	ArgumentsStart   uint64                 `protobuf:"varint,8,opt,name=arguments_start,json=argumentsStart,proto3" json:"arguments_start,omitempty"`
-	ArgumentsEnd     uint64                 `protobuf:"varint,9,opt,name=arguments_end,json=argumentsEnd,proto3" json:"arguments_end,omitempty"`
-	EnvironmentStart uint64                 `protobuf:"varint,10,opt,name=environment_start,json=environmentStart,proto3" json:"environment_start,omitempty"`
-	EnvironmentEnd   uint64                 `protobuf:"varint,11,opt,name=environment_end,json=environmentEnd,proto3" json:"environment_end,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The program's code and initialized data.
+	CodeStart uint64 `protobuf:"varint,1,opt,name=code_start,json=codeStart,proto3" json:"code_start,omitempty"`
+	CodeEnd   uint64 `protobuf:"varint,2,opt,name=code_end,json=codeEnd,proto3" json:"code_end,omitempty"`
+	DataStart uint64 `protobuf:"varint,3,opt,name=data_start,json=dataStart,proto3" json:"data_start,omitempty"`
+	DataEnd   uint64 `protobuf:"varint,4,opt,name=data_end,json=dataEnd,proto3" json:"data_end,omitempty"`
+	// brk(2): where the heap begins, and where it ends now.
+	BrkStart uint64 `protobuf:"varint,5,opt,name=brk_start,json=brkStart,proto3" json:"brk_start,omitempty"`
+	Brk      uint64 `protobuf:"varint,6,opt,name=brk,proto3" json:"brk,omitempty"`
+	// The stack's bottom, and the strings above it: /proc/PID/cmdline and environ.
+	StackStart       uint64 `protobuf:"varint,7,opt,name=stack_start,json=stackStart,proto3" json:"stack_start,omitempty"`
+	ArgumentsStart   uint64 `protobuf:"varint,8,opt,name=arguments_start,json=argumentsStart,proto3" json:"arguments_start,omitempty"`
+	ArgumentsEnd     uint64 `protobuf:"varint,9,opt,name=arguments_end,json=argumentsEnd,proto3" json:"arguments_end,omitempty"`
+	EnvironmentStart uint64 `protobuf:"varint,10,opt,name=environment_start,json=environmentStart,proto3" json:"environment_start,omitempty"`
+	EnvironmentEnd   uint64 `protobuf:"varint,11,opt,name=environment_end,json=environmentEnd,proto3" json:"environment_end,omitempty"`
 	// prctl(2) PR_GET_DUMPABLE, PR_GET_THP_DISABLE.
 	Dumpable          int32 `protobuf:"varint,12,opt,name=dumpable,proto3" json:"dumpable,omitempty"`
 	HugePagesDisabled bool  `protobuf:"varint,13,opt,name=huge_pages_disabled,json=hugePagesDisabled,proto3" json:"huge_pages_disabled,omitempty"`
@@ -1638,8 +1645,9 @@ func (x *AddressSpace) GetHugePagesDisabled() bool {
 // Mapping is a line of /proc/PID/maps.
 type Mapping struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Start uint64                 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
-	End   uint64                 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	// Addresses: the first, and the first behind it.
+	Start uint64 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	End   uint64 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
 	// PROT_* and MAP_* of mmap(2).
 	Protection uint32 `protobuf:"varint,3,opt,name=protection,proto3" json:"protection,omitempty"`
 	Flags      uint32 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`
@@ -1943,7 +1951,8 @@ func (x *PosixTimer) GetFlags() uint32 {
 // FileLock is a line of /proc/locks.
 type FileLock struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Fd    uint32                 `protobuf:"varint,1,opt,name=fd,proto3" json:"fd,omitempty"`
+	// By which descriptor of the process it is held.
+	Fd uint32 `protobuf:"varint,1,opt,name=fd,proto3" json:"fd,omitempty"`
 	// "posix", "flock", "open file" (F_OFD_SETLK) or "lease".
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// F_RDLCK 0, F_WRLCK 1; of flock(2) LOCK_*; of a lease as CRIU writes it.
