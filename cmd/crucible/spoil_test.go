@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"crucible/images"
 	"crucible/proto/frame"
@@ -38,6 +39,10 @@ func scriptSpoil(ts *testscript.TestScript, root string, args []string) {
 		return
 	case "arch":
 		data = edited(ts, i, func(m *imagepb.Manifest) { m.Writer.Machine = "sparc64" })
+	case "future": // nothing is wrong with it
+		data = edited(ts, i, func(m *imagepb.Manifest) {
+			m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 999, protowire.VarintType), 1))
+		})
 	case "newer":
 		data = edited(ts, i, func(m *imagepb.Manifest) { m.Format, m.MinReader = frame.Edition+1, frame.Edition+1 })
 	default:
