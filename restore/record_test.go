@@ -252,6 +252,8 @@ func (r *record) checkSockets() {
 }
 
 func (r *record) checkRest() {
+	zombie := r.all.Processes[1]
+	r.must("zombie", fmt.Sprint(zombie.State, " ", zombie.ExitCode, " ", len(zombie.Tasks), " ", zombie.Ppid), fmt.Sprint("Z ", 3<<8, " 0 ", r.Pid))
 	r.must("nice", r.Tasks[0].Nice, 5)
 	r.must("second thread", r.Tasks[1].Comm, "second")
 	if len(r.IntervalTimers) != 1 || r.IntervalTimers[0].Which != "real" || r.IntervalTimers[0].IntervalUs != 60e6 || r.IntervalTimers[0].ValueUs > 5000e6 {

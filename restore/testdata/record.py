@@ -37,6 +37,9 @@ def sleeper():
     libc.prctl(15, b"second", 0, 0, 0)
     time.sleep(100000)
 
+if os.fork() == 0:
+    os._exit(3)
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 threading.Thread(target=sleeper, daemon=True).start()
 fds = {"tcp": tcp.fileno(), "udp": udp.fileno(), "pair": pair[0].fileno(), "named": named.fileno(), "pipe": pipe[0], "eventfd": counter,
        "timerfd": timer, "epoll": poll.fileno(), "inotify": watch, "memfd": memory, "file": file.fileno(), "locked": other.fileno()}

@@ -133,9 +133,9 @@ type creds struct {
 // as a whole.
 func (r reader) core(p *imagepb.Process, threads []int32) error {
 	p.Tasks, p.Limits, p.Actions, p.PendingSignals, p.IntervalTimers, p.PosixTimers = nil, nil, nil, nil, nil, nil
-	if len(threads) == 0 {
-		threads = []int32{p.Pid}
-	}
+	// The first thread has the process's number; of a zombie CRIU writes no good one
+	// (criu/cr-dump.c, dump_zombies).
+	threads = append([]int32{p.Pid}, threads[min(1, len(threads)):]...)
 	for n, tid := range threads {
 		all, err := load[core](r, "core-%d.img", tid)
 		if err != nil {
