@@ -62,7 +62,7 @@ func (d *dump) record() error {
 		return nil
 	}
 	if err := processes.Complete(d.draft.CRIUDir(), d.processes); err != nil {
-		d.processes.Incomplete = imagepb.Text(err.Error())
+		d.processes.Incomplete = imagepb.Text(strings.ReplaceAll(err.Error(), d.draft.CRIUDir()+"/", ""))
 	}
 	// The same goes for what CRIU says of the namespaces.
 	_ = namespaces.Complete(d.draft.CRIUDir(), d.namespaces, d.processes)

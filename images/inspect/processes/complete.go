@@ -44,7 +44,7 @@ func Complete(dir string, p *imagepb.Processes) error {
 	if err != nil {
 		return err
 	}
-	threads := map[int32][]int32{}
+	threads := map[int32][]uint32{}
 	for _, t := range trees {
 		threads[t.Pid] = t.Threads
 	}
@@ -57,7 +57,7 @@ func Complete(dir string, p *imagepb.Processes) error {
 
 // all reads the processes, 0.1 ms each, many of them on all processors: for a
 // few, another thread is not there in time.
-func (r reader) all(processes []*imagepb.Process, threads map[int32][]int32) error {
+func (r reader) all(processes []*imagepb.Process, threads map[int32][]uint32) error {
 	const few = 8
 	workers := 1
 	if len(processes) > few {
@@ -135,8 +135,8 @@ func load[T any](r reader, format string, args ...any) ([]T, error) {
 }
 
 type tree struct {
-	Pid     int32   `criu:"pid"`
-	Threads []int32 `criu:"threads"`
+	Pid     int32    `criu:"pid"`
+	Threads []uint32 `criu:"threads"` // of a zombie: anything
 }
 
 type ids struct {
@@ -223,7 +223,7 @@ func lockKind(flag uint32) string {
 }
 
 // process fills in one of them.
-func (r reader) process(p *imagepb.Process, threads []int32) error {
+func (r reader) process(p *imagepb.Process, threads []uint32) error {
 	// CRIU numbers what processes share; a zombie has nothing of it.
 	shared, err := load[ids](r, "ids-%d.img", p.Pid)
 	if err != nil {

@@ -131,11 +131,11 @@ type creds struct {
 
 // core reads the threads of a process, of which the first says what belongs to it
 // as a whole.
-func (r reader) core(p *imagepb.Process, threads []int32) error {
+func (r reader) core(p *imagepb.Process, threads []uint32) error {
 	p.Tasks, p.Limits, p.Actions, p.PendingSignals, p.IntervalTimers, p.PosixTimers = nil, nil, nil, nil, nil, nil
 	// The first thread has the process's number; of a zombie CRIU writes no good one
 	// (criu/cr-dump.c, dump_zombies).
-	threads = append([]int32{p.Pid}, threads[min(1, len(threads)):]...)
+	threads = append([]uint32{uint32(p.Pid)}, threads[min(1, len(threads)):]...)
 	for n, tid := range threads {
 		all, err := load[core](r, "core-%d.img", tid)
 		if err != nil {
@@ -151,7 +151,7 @@ func (r reader) core(p *imagepb.Process, threads []int32) error {
 		if c.Thread == nil {
 			continue // of a zombie
 		}
-		t := c.Thread.proto(tid)
+		t := c.Thread.proto(int32(tid))
 		if c.Task != nil {
 			if c.Thread.Blocked == nil {
 				t.Blocked = c.Task.Blocked // before CRIU 1.3
