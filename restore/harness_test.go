@@ -17,6 +17,8 @@ import (
 
 	"crucible/checkpoint"
 	"crucible/container/testenv"
+	"crucible/images"
+	"crucible/proto/imagepb"
 	"crucible/restore"
 )
 
@@ -207,7 +209,27 @@ func (b *box) checkpoint(flags ...string) checkpoint.Result {
 	b.t.Helper()
 	var r checkpoint.Result
 	b.read(&r, append([]string{"checkpoint", "--json", b.name}, flags...)...)
+	b.mustBeRecorded(r.Ref)
 	return r
+}
+
+// mustBeRecorded: whatever the program is, the record of its processes is complete.
+func (b *box) mustBeRecorded(ref string) {
+	b.t.Helper()
+	if ref == "" {
+		return // a dry run
+	}
+	i, err := images.Store{Dir: filepath.Join(b.root, "images")}.Open(ref)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if i.Manifest.GetTraits().GetPreDump() {
+		return
+	}
+	var p imagepb.Processes
+	if err := i.Get(images.Processes, &p); err != nil || !p.Complete {
+		b.t.Errorf("%s: the record of the processes is not complete: %s, %v", ref, p.Incomplete, err)
+	}
 }
 
 // restore brings the container back from its newest image.
