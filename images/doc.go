@@ -44,6 +44,14 @@
 //	...
 //	chain, err := image.Chain()          // the image, its parent, and so on
 //
+// # Edited images
+//
+// An image can be made from another one with something in it changed (package
+// images/edit): a draft takes the other's files (Draft.Take) but for those that it
+// writes anew. What is the same is on the disk once, by hard links, since nothing
+// of an image is ever changed; neither needs the other. Manifest.edited_from names
+// the other.
+//
 // # Editions
 //
 // The format has an edition, and an image says which one a reader must know to

@@ -151,6 +151,29 @@ func unsaid(want, got any, at string) (texts []string) {
 	return nil
 }
 
+// What could not be recorded is said.
+func TestImageIncomplete(t *testing.T) {
+	root := t.TempDir()
+	store := images.Store{Dir: filepath.Join(root, "images")}
+	first := fakeImage(t, store, "web")
+	d, err := store.Draft(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(d.Take(t.Context(), first, func(file string) bool { return file == images.Processes }),
+		d.Put(images.Processes, &imagepb.Processes{Incomplete: "core-1.img is cut off"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Commit(t.Context(), first.Manifest); err != nil {
+		t.Fatal(err)
+	}
+	runImageSteps(t, root, []imageStep{
+		{args: "show web@2", out: []string{"incomplete", "core-1.img is cut off"}},
+		{args: "show --json web@2", out: []string{`"incomplete": "core-1.img is cut off"`}},
+	})
+}
+
 // What a newer crucible wrote is named, not dropped.
 func TestImageUnknown(t *testing.T) {
 	root := t.TempDir()

@@ -186,6 +186,9 @@ func (s *shown) general(w io.Writer) {
 	if words := traits(m.GetTraits()); len(words) > 0 {
 		line("with", "%s", strings.Join(words, ", "))
 	}
+	if why := s.processes.Incomplete; why != "" {
+		line("incomplete", "the record of its processes, of what CRIU has written: %s (it restores all the same)", why)
+	}
 	if len(s.unknown) > 0 {
 		line("unknown", "%s (a newer crucible wrote it; nothing of it is lost)", unknownWords(s.unknown))
 	}
