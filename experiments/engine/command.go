@@ -65,7 +65,7 @@ func (r *run) command(ctx context.Context, args ...string) (*outcome, error) {
 	if s := cmd.ProcessState; s != nil {
 		o.cpu = s.UserTime() + s.SystemTime()
 		if usage, ok := s.SysUsage().(*syscall.Rusage); ok {
-			o.memory = usage.Maxrss << 10 // getrusage(2): kilobytes
+			o.memory = int64(usage.Maxrss) << 10 // getrusage(2): kilobytes
 		}
 	}
 	switch {
