@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// kernelConfig digests the configuration of the kernel that runs, as plain text:
+// KernelConfig digests the configuration of the kernel that runs, as plain text:
 // /proc/config.gz (CONFIG_IKCONFIG_PROC) or the file that distributions put
 // beside the kernel. It takes up to a millisecond; without either it is nothing.
-func kernelConfig(release string) (sum []byte, path string) {
+func KernelConfig(release string) (sum []byte, path string) {
 	for _, path := range []string{"/proc/config.gz", "/boot/config-" + release} {
 		if sum := digestConfig(path); sum != nil {
 			return sum, path
@@ -27,7 +27,7 @@ func configLater(release string) func() (sum []byte, path string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		sum, path = kernelConfig(release)
+		sum, path = KernelConfig(release)
 	}()
 	return func() ([]byte, string) {
 		<-done

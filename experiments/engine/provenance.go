@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"crucible/checkpoint"
 )
 
 // Provenance is what an experiment was run on, and with. What a machine does not
@@ -75,12 +77,8 @@ func describe(ctx context.Context, o Options, root string) (Provenance, error) {
 	for _, f := range files {
 		p.Mitigations[filepath.Base(f)] = line(f)
 	}
-	for _, path := range []string{"/proc/config.gz", "/boot/config-" + p.Kernel} {
-		if data, err := os.ReadFile(path); err == nil && p.ConfigDigest == "" {
-			sum := sha256.Sum256(data)
-			p.ConfigDigest = hex.EncodeToString(sum[:])
-		}
-	}
+	config, _ := checkpoint.KernelConfig(p.Kernel)
+	p.ConfigDigest = hex.EncodeToString(config)
 	if o.CRIU != "" {
 		out, _ := exec.CommandContext(ctx, o.CRIU, "--version").Output()
 		first, _, _ := strings.Cut(string(out), "\n")
