@@ -242,7 +242,7 @@ func TestDamagedPackIsNotUsed(t *testing.T) {
 	d := Dir(t.TempDir())
 	_, added := add(t, d, pages("abc"))
 	path := d.Path(added.Pack)
-	if err := os.Truncate(path, 100); err != nil {
+	if err := errors.Join(os.Chmod(path, 0o600), os.Truncate(path, 100)); err != nil { // also for somebody who is not root
 		t.Fatal(err)
 	}
 	if _, again := add(t, d, pages("abc")); again.New != 3 {
