@@ -47,7 +47,7 @@ Exit status: 0 success, 3 no such image, 6 the file is damaged, raw, or not CRIU
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "write to this file, or of a whole image to this directory")
-	c.Flags().BoolVar(&pretty, "pretty", false, "put every value on a line of its own")
+	c.Flags().BoolVar(&pretty, "pretty", false, "put every value on a line of its own; flags, devices, addresses and states in words")
 	a.jsonFlagFor(c, "print the list of files as JSON, and errors")
 	return c
 }

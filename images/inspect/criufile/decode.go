@@ -10,7 +10,8 @@ import (
 
 // DecodeOptions say how the JSON looks. The zero value puts an entry on a line.
 type DecodeOptions struct {
-	// Indent puts every value on a line of its own.
+	// Indent puts every value on a line of its own, and says flags, devices,
+	// addresses and states in words.
 	Indent bool
 }
 

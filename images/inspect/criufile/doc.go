@@ -24,7 +24,8 @@
 // a message an object with the names that CRIU's .proto files have, enums by
 // name, bytes in base64, and the payload as "extra". What crit prints as
 // numbers and means as addresses in memory is "0x..." here, which crit reads,
-// too, and so is a number that would lose digits in a float64.
+// too, and so is a number that would lose digits in a float64. With Indent also
+// flags, devices, IP addresses and states are in words, those of crit --pretty.
 //
 // Unlike crit, it loses nothing. A field that the schema does not have is
 // "#NUMBER": {"varint": 5}, or "fixed32", "fixed64", "bytes" in base64, at its

@@ -182,3 +182,31 @@ func appendLength(n int) []byte {
 	}
 	return append(b, byte(n))
 }
+
+func TestWords(t *testing.T) {
+	for name, want := range map[string][]string{
+		"files.img":          {`"flags": "O_RDWR | O_LARGEFILE"`, `"flags": ""`, `"127.0.0.1"`, `"::1"`, `"family": "INET6"`, `"state": "LISTEN"`, `"s_dev": "0:63"`, `"proto": "TCP"`},
+		"mm-1.img":           {`"prot": "PROT_READ | PROT_EXEC"`, `"flags": "MAP_PRIVATE | MAP_ANON"`, `"status": "VMA_AREA_REGULAR | VMA_ANON_PRIVATE"`},
+		"core-1.img":         {`"task_state": "Alive"`},
+		"core-7.img":         {`"task_state": 2`},
+		"pagemap-1.img":      {`"flags": "PE_PRESENT"`},
+		"mountpoints-12.img": {`"root_dev": "`},
+	} {
+		text := string(decode(t, "testdata/zoo/"+name, DecodeOptions{Indent: true}))
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s: no %s in\n%.3000s", name, w, text)
+			}
+		}
+	}
+	// What cannot be said in words stays a number, and other numbers can be written.
+	for text, want := range map[string]string{
+		`{"magic":"REG_FILES","entries":[{"flags":"O_RDWR | 0x80000000","pos":1}]}`:                   `{"magic":"REG_FILES","entries":[{"flags":"0x80000002","pos":1}]}`,
+		`{"magic":"GHOST_FILE","entries":[{"dev":"8:1","rdev":"259:70000"}]}`:                         `{"magic":"GHOST_FILE","entries":[{"dev":8388609,"rdev":286327664}]}`,
+		`{"magic":"INETSK","entries":[{"family":"INET","src_addr":["10.0.0.1"],"dst_addr":["::1"]}]}`: `{"magic":"INETSK","entries":[{"family":2,"src_addr":[16777226],"dst_addr":[0,0,0,16777216]}]}`,
+	} {
+		if got, want := encode(t, []byte(text)), encode(t, []byte(want)); !bytes.Equal(got, want) {
+			t.Errorf("%s: encoded %x, want %x", text, got, want)
+		}
+	}
+}

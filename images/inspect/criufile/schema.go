@@ -36,6 +36,12 @@ type field struct {
 	packed   bool
 	hex      bool // better read in base 16, with all that is below it
 	quoted   bool // bytes that are mostly text: in quoted-printable
+	// What people read in place of a number: see words.go.
+	flags             []string
+	device, oldDevice bool
+	address           bool
+	words             map[uint64]string
+
 	typeName string
 	message  *message
 	enum     *enum
@@ -208,13 +214,32 @@ func (f *field) options(b []byte) error {
 			f.packed = v != 0
 		case 1018:
 			return eachField(b, func(n protowire.Number, v uint64, b []byte) error {
-				f.hex = f.hex || n == 1 && v != 0
-				f.quoted = f.quoted || n == 7 && string(b) == "unix_name"
+				f.option(n, v, string(b))
 				return nil
 			})
 		}
 		return nil
 	})
+}
+
+// option is one of CRIU_Opts (proto/criu/opts.proto).
+func (f *field) option(n protowire.Number, v uint64, text string) {
+	switch n {
+	case 1:
+		f.hex = v != 0
+	case 2:
+		f.address = v != 0
+	case 3:
+		f.flags = flagNames(text)
+	case 4:
+		f.device = v != 0
+	case 5:
+		f.oldDevice = v != 0
+	case 6:
+		f.words = wordsOf(text, f.name)
+	case 7:
+		f.quoted = text == "unix_name"
+	}
 }
 
 func (p parser) enum(scope string, b []byte) error {

@@ -102,6 +102,12 @@ func (r *jsonReader) field(f *field, b []byte, level int) ([]byte, error) {
 	}
 	var err error
 	for r.dec.More() {
+		if f.address {
+			if to, err = r.address(f, to); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if !f.packed {
 			to = protowire.AppendTag(to, f.number, f.kind.wire())
 		}
@@ -113,6 +119,23 @@ func (r *jsonReader) field(f *field, b []byte, level int) ([]byte, error) {
 		to = protowire.AppendBytes(protowire.AppendTag(b, f.number, protowire.BytesType), to)
 	}
 	return to, r.delim(']')
+}
+
+// address appends an IP address, or one word of it.
+func (r *jsonReader) address(f *field, b []byte) ([]byte, error) {
+	var v any
+	if err := r.dec.Decode(&v); err != nil {
+		return nil, err
+	}
+	if s, is := v.(string); is {
+		if words, is := addressWords(s); is {
+			for _, w := range words {
+				b = protowire.AppendVarint(protowire.AppendTag(b, f.number, protowire.VarintType), uint64(w))
+			}
+			return b, nil
+		}
+	}
+	return appendScalar(f, protowire.AppendTag(b, f.number, protowire.VarintType), v)
 }
 
 // value appends one value of a field, without its tag.
@@ -144,6 +167,11 @@ func appendScalar(f *field, b []byte, v any) ([]byte, error) {
 		}
 		return protowire.AppendVarint(b, protowire.EncodeBool(is)), nil
 	case kindUint32:
+		if s, is := v.(string); is {
+			if u, is := wordValue(f, s); is {
+				return protowire.AppendVarint(b, u), nil
+			}
+		}
 		u, err = unsignedOf(v, 32)
 	case kindUint64:
 		u, err = unsignedOf(v, 64)

@@ -105,6 +105,7 @@ func (w *jsonWriter) fields(m *message, b []byte, hex bool, level int) (usual bo
 		if typ == protowire.StartGroupType || typ == protowire.EndGroupType || n != protowire.SizeTag(number) || !number.IsValid() {
 			return false, nil
 		}
+		whole := b
 		b = b[n:]
 		f := m.field(number)
 		if f != nil && f.wire() != typ {
@@ -120,6 +121,12 @@ func (w *jsonWriter) fields(m *message, b []byte, hex bool, level int) (usual bo
 			w.endRun(last)
 			w.next(first)
 			last = w.begin(run{number: number, known: f})
+			if f != nil && f.address && w.indent {
+				if w.buf, n = appendAddress(w.buf, f, whole); n > 0 {
+					b = whole[n:]
+					continue
+				}
+			}
 		}
 		value := protowire.ConsumeFieldValue(number, typ, b)
 		if value < 0 {
@@ -272,6 +279,12 @@ func (w *jsonWriter) integer(f *field, v uint64, hex bool) bool {
 	case kindUint32:
 		if v>>32 != 0 {
 			return false
+		}
+		if w.indent {
+			var said bool
+			if w.buf, said = appendWords(w.buf, f, v); said {
+				return true
+			}
 		}
 		w.unsigned(v, hex)
 	case kindUint64:
