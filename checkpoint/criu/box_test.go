@@ -69,6 +69,7 @@ type workload struct {
 	cmd  *exec.Cmd
 	pid  int
 	Dir  string // its current directory
+	root string // of a boxed one
 	tree []int  // all its processes
 	once sync.Once
 }

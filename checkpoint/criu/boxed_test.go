@@ -33,6 +33,7 @@ func startBoxed(t testing.TB, inner string) *boxed {
 		cmd.Dir = root
 		cmd.SysProcAttr.Cloneflags = boxFlags
 	})
+	w.root = root
 	return &boxed{workload: w, Root: root}
 }
 

@@ -71,7 +71,10 @@ func findCause(lines []Line) Cause {
 	}
 	best := first
 	for i := first; i <= last; i++ {
-		if lines[i].Level == Fault && lookup(known, lines[i].Text) != nil {
+		if lines[i].Level != Fault {
+			continue
+		}
+		if k := lookup(known, lines[i].Text); k != nil && (!k.Alone || i == first) {
 			best = i
 			break
 		}
@@ -119,6 +122,9 @@ func (c *Cause) classify() {
 		return
 	}
 	c.Kind, c.Remedy = k.Kind, k.Remedy
+	if k.Stale {
+		c.Errno = 0
+	}
 	if k.Errno != 0 && c.Errno == 0 {
 		c.Errno = k.Errno
 	}
@@ -151,17 +157,21 @@ func explanation(lines []Line, at int) string {
 }
 
 // blamed finds the task among what failed because of the cause: "Dump files
-// (pid: 123) failed with -1".
+// (pid: 123) failed with -1", "Unseizable non-zombie 123 found".
 func blamed(lines []Line) int {
 	for _, l := range lines {
 		if l.Level != Fault {
 			continue
 		}
-		_, rest, ok := strings.Cut(l.Text, "(pid: ")
+		number, ok := "", false
+		for _, x := range [][2]string{{"(pid: ", ")"}, {"Unseizable non-zombie ", " "}} {
+			if _, rest, found := strings.Cut(l.Text, x[0]); found {
+				number, _, ok = strings.Cut(rest, x[1])
+			}
+		}
 		if !ok {
 			continue
 		}
-		number, _, _ := strings.Cut(rest, ")")
 		if pid, err := strconv.Atoi(number); err == nil && pid > 0 {
 			return pid
 		}

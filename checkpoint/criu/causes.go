@@ -8,6 +8,8 @@ type known struct {
 	Pattern string // see match
 	Remedy  string
 	Errno   syscall.Errno // where CRIU does not print one
+	Stale   bool          // the errno that CRIU prints is left over from something else
+	Alone   bool          // it is a cause only if nothing was said before it
 }
 
 // causes is the table of known causes. The more special pattern stands before
@@ -43,6 +45,9 @@ func programCauses() []known {
 			Remedy: "give this --criu-option as name=value"},
 		{Kind: "option-argument", Pattern: "option '{option}' is ambiguous", Remedy: "write the --criu-option's whole name"},
 		{Kind: "option-argument", Pattern: "invalid argument for {option}: {value}", Remedy: "see criu(8) for what this option takes"},
+		{Kind: "option-argument", Pattern: "invalid argument {value} for {option}", Remedy: "see criu(8) for what this option takes"},
+		{Kind: "option-argument", Pattern: "Invalid value for {option}: {value}", Remedy: "see criu(8) for what this option takes"},
+		{Kind: "option-argument", Pattern: "Unknown FPU mode `{value}' selected", Remedy: "see criu(8) for what --cpu-cap takes"},
 		{Kind: "privilege", Pattern: "CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability",
 			Remedy: "run as root"},
 		{Kind: "vdso", Pattern: "Unexpected rt vDSO area bounds",
@@ -72,6 +77,8 @@ func fileCauses() []known {
 			Remedy: "the open file's path now leads to another file: close the file, or put the old one back"},
 		{Kind: "ghost-limit", Pattern: "Can't dump ghost file {path} of {bytes} size, increase limit",
 			Remedy: "a deleted file is still open and must go into the image: allow it with a larger --ghost-limit"},
+		{Kind: "link-remap", Pattern: "Can't link {file} -> {path}: No such file or directory",
+			Remedy: "a deleted file was kept as link_remap.N beside its old place, and that is gone: the image needs it"},
 		{Kind: "link-remap", Pattern: "Can't create link remap for {path}. Use link-remap option",
 			Remedy: "a deleted file is still linked elsewhere: allow CRIU to link it back with --link-remap"},
 		{Kind: "file-locks", Pattern: "Some file locks are hold by dumping tasks!",
@@ -138,6 +145,8 @@ func socketCauses() []known {
 			Remedy: "CRIU cannot save sockets of this family: let the program close it first"},
 		{Kind: "socket-family", Pattern: "Unsupported socket family: {family}", Errno: syscall.ENOTSUP,
 			Remedy: "CRIU cannot save sockets of this family: let the program close it first"},
+		{Kind: "netlink-data", Pattern: "netlink: The socket has data to read", Errno: syscall.EBUSY,
+			Remedy: "the program has not read an answer of the kernel's yet: try again, or let it read its netlink sockets"},
 		{Kind: "udp-corked", Pattern: "Can't dump corked dgram socket {socket}", Remedy: "a datagram is half written: try again"},
 		{Kind: "unix-external", Pattern: "External socket is used. Consider using --ext-unix-sk option",
 			Remedy: "a unix socket's peer is outside of the container: allow it with --ext-unix-sk, or end the connection"},
@@ -158,6 +167,8 @@ func socketCauses() []known {
 			Remedy: "the new network namespace lacks the address that the socket had: restore with the same address, or with --tcp-close"},
 		{Kind: "address-missing", Pattern: "Can't connect inet socket back",
 			Remedy: "the socket's own address is missing here, or the connection exists already: restore at the same address (--ip), or, if it is one of TCP, with --tcp-close"},
+		{Kind: "interface-missing", Pattern: "Can't set 1:25 (len {_}): No such device", // SOL_SOCKET, SO_BINDTODEVICE
+			Remedy: "a socket is bound to an interface that is missing here: give the interface the same name"},
 		{Kind: "interface-missing", Pattern: "couldn't find ifindex for {interface}", Remedy: "a socket is bound to an interface that is missing here: give the interface the same name"},
 		{Kind: "nft-missing", Pattern: "CRIU was built without libnftables support", Remedy: "run scripts/setup, which builds CRIU with nftables, or give the container a network of its own"},
 		{Kind: "nft", Pattern: "Locking network failed using nftables",

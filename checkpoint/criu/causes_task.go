@@ -8,6 +8,8 @@ func taskCauses() []known {
 	return []known{
 		{Kind: "self", Pattern: "The criu itself is within dumped tree",
 			Remedy: "CRIU was started from inside the container: run crucible outside of it"},
+		{Kind: "uninterruptible", Pattern: "Unseizable non-zombie {pid} found, state D",
+			Remedy: "the task hangs in the kernel (a dead network file system, or a vfork whose child does not execute): end what it waits for"},
 		{Kind: "traced", Pattern: "Unseizable non-zombie {pid} found, state",
 			Remedy: "a debugger or strace holds the task: let it go first"},
 		{Kind: "traced", Pattern: "Can't attach to {pid}", Remedy: "a debugger or strace holds the task: let it go first"},
@@ -67,12 +69,21 @@ func mountCauses() []known {
 		{Kind: "mount-fuse", Pattern: "{path} is a fuse mount but not external", Remedy: "name the FUSE mount as external, or unmount it"},
 		{Kind: "mount-external", Pattern: "Mount {mount}:{path} is autodetected external mount.", Remedy: "name the mount as external"},
 		{Kind: "mount-external", Pattern: "No mapping for {mount} mountpoint", Remedy: "the restore needs a source for every mount that was external on dump"},
+		{Kind: "mount-source", Pattern: "Failed to open_tree {path}: No such file or directory",
+			Remedy: "what an external mount was to show is missing here: name another source, or make it"},
+		{Kind: "overlay", Pattern: "Unable to mount overlay {path} (id={mount}): {_}", Remedy: "an overlay mounted inside the container does not restore: mount it from outside"},
+		{Kind: "mount-source", Pattern: "Unable to mount {source} {_} (id={mount}): No such file or directory",
+			Remedy: "what is to be mounted, or the directory for it, is missing here: bring it there"},
+		{Kind: "mount-missing", Pattern: "Can't stat mountpoint {path}: No such file or directory",
+			Remedy: "the mount point is missing in the new root file system: make the directory"},
 		{Kind: "mount-failed", Pattern: "A few mount points can't be mounted", Remedy: "a mount's source is missing here: see the lines after it in the log"},
 		{Kind: "mount-missing", Pattern: "Can't mount at {path}: No such file or directory",
 			Remedy: "the mount point is missing in the new root file system"},
 		{Kind: "mount-root-option", Pattern: "The --root option is required to restore a mount namespace", Remedy: "name the new root file system"},
 		{Kind: "mount-task-root", Pattern: "The root task has another root than mntns: {path}",
 			Remedy: "the container's first process has changed its root (chroot): CRIU needs it in the mount namespace's own root"},
+		{Kind: "mount-task-root", Pattern: "Can't parse {pid}'s mountinfo",
+			Remedy: "the process sees no mount from its root (chroot): CRIU needs it in the mount namespace's own root"},
 		{Kind: "mount-overmounted", Pattern: "The mount {mount} is overmounted so paths are invisible", Remedy: "unmount what covers it"},
 		{Kind: "tmpfs", Pattern: "Can't dump tmpfs content",
 			Remedy: "tar could not save a tmpfs (it changed meanwhile, or tar is missing): name the mount as external"},
@@ -139,6 +150,13 @@ func restoreCauses() []known {
 		{Kind: "image-version", Pattern: "Not supported images version {version}", Remedy: "the image was made by another CRIU: restore with that one"},
 		{Kind: "image-version", Pattern: "Too old image, no longer supported", Remedy: "the image was made by an old CRIU: restore with that one"},
 		{Kind: "image-damaged", Pattern: "orrupted", Remedy: "the image is damaged: `crucible image verify`"},
+		{Kind: "image-damaged", Pattern: "Read {bytes} bytes while {expected} expected from {image}", Stale: true,
+			Remedy: "the file was cut short: `crucible image verify`"},
+		{Kind: "image-damaged", Pattern: "Failed unpacking object {_} from {image}", Remedy: "the file is not what CRIU wrote: `crucible image verify`"},
+		{Kind: "image-damaged", Pattern: "No entry for reg-file-ID {id}", Remedy: "the list of files is missing or cut short: `crucible image verify`"},
+		{Kind: "image-damaged", Pattern: "Can't read pages data (", Remedy: "the file of the task's pages is missing or cut short: `crucible image verify`"},
+		{Kind: "image-damaged", Pattern: "vdso: Invalid ELF magic", Remedy: "the task's pages are not those that were saved: `crucible image verify`"},
+		{Kind: "image-damaged", Pattern: "No root found for tree", Remedy: "the list of mounts is missing or damaged: `crucible image verify`"},
 		{Kind: "image-damaged", Pattern: "Unexpected EOF on {image}", Remedy: "the image is damaged: `crucible image verify`"},
 		{Kind: "image-damaged", Pattern: "Reached EOF unexpectedly while reading page from image", Remedy: "the image's pages are cut short: `crucible image verify`"},
 		{Kind: "image-damaged", Pattern: "Can't open core data for {pid}", Remedy: "the image is not complete: `crucible image verify`"},
@@ -149,9 +167,14 @@ func restoreCauses() []known {
 	}
 }
 
-// generalCauses end the table: what only the errno tells.
+// generalCauses end the table: what only the errno tells, and what CRIU says when
+// it has nothing better to say.
 func generalCauses() []known {
 	return []known{
+		{Kind: "task-gone", Pattern: "Unable to detach from {pid}: No such process", Alone: true,
+			Remedy: "there is no such process any more, or its first thread has ended while others live on, which CRIU cannot save"},
+		{Kind: "criu-bug", Pattern: "BUG at {where}",
+			Remedy: "CRIU met something that it does not expect: `crucible image verify` tells whether the image is whole; else try another CRIU (--criu)"},
 		{Kind: "no-space", Pattern: ": No space left on device", Remedy: "make room on the file system of the images, or of the root file system"},
 		{Kind: "no-space", Pattern: ": Disk quota exceeded", Remedy: "make room on the file system of the images"},
 		{Kind: "no-memory", Pattern: ": Cannot allocate memory", Remedy: "there is not enough memory, or a cgroup's limit is too low"},

@@ -90,7 +90,7 @@ func (p *Process) explain(op string, out *outcome, c *Common) error {
 		// Before CRIU has opened its log it writes to its standard error.
 		found = causeOf(said(p.stderr))
 	}
-	if found.Text == "" && out.resp != nil {
+	if found.Text == "" && out.resp.GetCrErrmsg() != "" {
 		// CRIU's first error line: often harmless, and better than nothing.
 		found = causeOf("Error (): " + out.resp.GetCrErrmsg())
 	}

@@ -21,10 +21,13 @@ var update = flag.Bool("update", false, "write the logs that the tests provoke t
 // provocation makes CRIU fail.
 type provocation struct {
 	kind    string // what must be made of it
+	detail  string // which of several with that kind
 	hold    string
+	box     bool // in namespaces of its own; CRIU is outside
 	change  func(t *testing.T, cmd *exec.Cmd)
 	options func(t *testing.T, o *DumpOptions)
 	child   bool // dump the workload's child alone, whose session leader is the workload
+	after   func(w *workload)
 }
 
 func dumpProvocations() []provocation {
@@ -64,16 +67,12 @@ func TestProvokeDump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, x := range dumpProvocations() {
+	for _, x := range append(dumpProvocations(), moreDumpProvocations()...) {
 		if x.kind == "track-mem" && tracks.State == Have {
 			continue // on this kernel that succeeds
 		}
-		t.Run(x.kind, func(t *testing.T) {
-			w := startWorkload(t, "hold:"+x.hold, func(cmd *exec.Cmd) {
-				if x.change != nil {
-					x.change(t, cmd)
-				}
-			})
+		t.Run(detailed(x.kind, x.detail), func(t *testing.T) {
+			w := x.start(t)
 			images := openDir(t, t.TempDir())
 			o := DumpOptions{Common: Common{Images: images, Work: images, logLevel: 4}, Pid: w.pid, LeaveRunning: true}
 			if x.child {
@@ -83,7 +82,7 @@ func TestProvokeDump(t *testing.T) {
 				x.options(t, &o)
 			}
 			_, err := start(t, c, StartOptions{}).Dump(t.Context(), o, nil)
-			expectKind(t, err, x.kind, "dump", images)
+			expectKind(t, err, x.kind, detailed("dump-"+x.kind, x.detail), o.Work)
 			if !lives(w.pid) {
 				t.Error("the process is dead after the failure")
 			}
@@ -91,7 +90,36 @@ func TestProvokeDump(t *testing.T) {
 	}
 }
 
-func expectKind(t *testing.T, err error, kind, op string, work *os.File) {
+func detailed(kind, detail string) string {
+	if detail == "" {
+		return kind
+	}
+	return kind + "." + detail
+}
+
+func (x *provocation) start(t *testing.T) *workload {
+	var w *workload
+	name := "hold:" + x.hold
+	if _, own := workloads()[x.hold]; own {
+		name = x.hold
+	}
+	if x.box {
+		w = startBoxed(t, name).workload
+	} else {
+		w = startWorkload(t, name, func(cmd *exec.Cmd) {
+			if x.change != nil {
+				x.change(t, cmd)
+			}
+		})
+	}
+	if x.after != nil {
+		x.after(w)
+	}
+	return w
+}
+
+// expectKind checks what is made of an error, and keeps CRIU's log under that name.
+func expectKind(t *testing.T, err error, kind, name string, work *os.File) {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
@@ -105,7 +133,7 @@ func expectKind(t *testing.T, err error, kind, op string, work *os.File) {
 		t.Error("no remedy")
 	}
 	if *update {
-		keepLog(t, op+"-"+kind, work)
+		keepLog(t, name, work)
 	}
 }
 
@@ -125,7 +153,7 @@ func keepLog(t *testing.T, name string, work *os.File) {
 		if l.Level != Raw || i < 3 || i > len(lines)-30 {
 			line = strings.ReplaceAll(line, work.Name(), "/images")
 			for _, part := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '[' || r == ']' || r == '=' }) {
-				if at := strings.Index(part, "tmp/Test"); at >= 0 {
+				if at := strings.Index(part, strings.TrimPrefix(os.TempDir(), "/")+"/"); at >= 0 {
 					line = strings.ReplaceAll(line, part[at:], "box/"+filepath.Base(part))
 				}
 			}
@@ -164,7 +192,11 @@ func smallDir(t *testing.T) *os.File {
 // restoreProvocation spoils what a good dump left, and restores.
 type restoreProvocation struct {
 	kind   string
+	detail string
 	hold   string
+	box    bool // in namespaces of its own
+	inside bool // and CRIU in its network namespace, on restore in a fresh one
+	start  func(t *testing.T, cmd *exec.Cmd)
 	spoil  func(t *testing.T, w *workload, images string)
 	dump   func(o *DumpOptions)
 	change func(o *RestoreOptions)
@@ -203,15 +235,19 @@ func restoreProvocations() []restoreProvocation {
 
 func TestProvokeRestore(t *testing.T) {
 	c := theCRIU(t)
-	for _, x := range restoreProvocations() {
-		t.Run(x.kind, func(t *testing.T) {
-			w := startWorkload(t, "hold:"+x.hold)
+	for _, x := range append(restoreProvocations(), moreRestoreProvocations()...) {
+		t.Run(detailed(x.kind, x.detail), func(t *testing.T) {
+			w := (&provocation{hold: x.hold, box: x.box, change: x.start}).start(t)
 			images := openDir(t, t.TempDir())
 			o := DumpOptions{Common: Common{Images: images, logLevel: 4}, Pid: w.pid}
 			if x.dump != nil {
 				x.dump(&o)
 			}
-			p := start(t, c, StartOptions{})
+			var so StartOptions
+			if x.inside {
+				so.NetNS = netns(t, w.pid)
+			}
+			p := start(t, c, so)
 			if _, err := p.Dump(t.Context(), o, nil); err != nil {
 				t.Fatalf("%v\n%s", err, logOf(images))
 			}
@@ -223,14 +259,20 @@ func TestProvokeRestore(t *testing.T) {
 				x.spoil(t, w, images.Name())
 			}
 			r := RestoreOptions{Common: Common{Images: images, logLevel: 4}, Sibling: true}
+			if x.box {
+				r.Root = w.root
+			}
 			if x.change != nil {
 				x.change(&r)
 			}
-			res, err := start(t, c, StartOptions{}).Restore(context.Background(), r, nil)
+			if x.inside {
+				so.NetNS = freshNetNS(t)
+			}
+			res, err := start(t, c, so).Restore(context.Background(), r, nil)
 			if err == nil {
 				reapTree(res.Pid)
 			}
-			expectKind(t, err, x.kind, "restore", images)
+			expectKind(t, err, x.kind, detailed("restore-"+x.kind, x.detail), images)
 			if o.LeaveRunning && !lives(w.pid) {
 				t.Error("the failed restore has killed who had its number")
 			}

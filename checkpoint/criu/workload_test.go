@@ -44,7 +44,14 @@ func workloads() map[string]func(arg string) (func(), error) {
 		"beat":     beatWork,
 		"box":      boxWork,
 		"terminal": terminalWork,
-		"hold":     func(what string) (func(), error) { return nil, holds()[what]() },
+		"hold": func(what string) (func(), error) {
+			if f := holds()[what]; f != nil {
+				return nil, f()
+			}
+			return nil, moreHolds()[what]()
+		},
+		"vfork":   vforkWork,
+		"program": programWork,
 	}
 }
 
