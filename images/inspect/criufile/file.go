@@ -20,6 +20,7 @@ type File struct {
 	size    int64
 	left    int64 // bytes of the file that have not been read
 	entry   int   // the number of the last entry that was read, from 1
+	four    [4]byte
 	message []byte
 	extra   []byte // its payload, if it has been read
 	pending int64  // bytes of its payload that have not been read
@@ -111,11 +112,10 @@ func (f *File) number() (uint32, error) {
 	if f.left == 0 {
 		return 0, io.EOF
 	}
-	var b [4]byte
-	if err := f.read(b[:]); err != nil {
+	if err := f.read(f.four[:]); err != nil {
 		return 0, err
 	}
-	return binary.LittleEndian.Uint32(b[:]), nil
+	return binary.LittleEndian.Uint32(f.four[:]), nil
 }
 
 func (f *File) read(b []byte) error {

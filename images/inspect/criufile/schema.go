@@ -30,6 +30,7 @@ type message struct {
 
 type field struct {
 	name     string
+	key      string // as JSON has it
 	number   protowire.Number
 	kind     fieldKind
 	repeated bool
@@ -180,6 +181,7 @@ func (m *message) add(b []byte) error {
 		switch n {
 		case 1:
 			f.name = string(b)
+			f.key = `"` + f.name + `":`
 		case 3:
 			f.number = protowire.Number(v)
 		case 4: // label

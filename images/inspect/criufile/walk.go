@@ -168,7 +168,10 @@ func (w *jsonWriter) begin(r run) run {
 		w.key("#" + strconv.Itoa(int(r.number)))
 		r.list = true
 	} else {
-		w.key(r.known.name)
+		w.buf = append(w.buf, r.known.key...)
+		if w.indent {
+			w.buf = append(w.buf, ' ')
+		}
 		r.list = r.known.repeated
 	}
 	if r.list {
