@@ -57,9 +57,10 @@ func (e *RemoteError) Error() string { return e.Text }
 
 // Explanation is what a command tells of an error besides its text.
 type Explanation struct {
-	Hint string `json:"hint,omitempty"`
-	Log  string `json:"log,omitempty"`
-	Code int    `json:"code,omitempty"` // the command's exit status
+	Hint   string `json:"hint,omitempty"`
+	Object string `json:"object,omitempty"` // what it is about, such as a process and its descriptor
+	Log    string `json:"log,omitempty"`
+	Code   int    `json:"code,omitempty"` // the command's exit status
 }
 
 // MaybeMonitor becomes a detached monitor if this process was started as one,

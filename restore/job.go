@@ -365,8 +365,23 @@ func (j *job) blame(ctx context.Context, err error) error {
 		if broken != nil {
 			return broken
 		}
+		j.name(failed)
 	}
 	return criu.Refusal(err)
+}
+
+// name says what the task is called that an error is about: the log of a restore
+// has no names.
+func (j *job) name(e *criu.Error) {
+	var all imagepb.Processes
+	if e.Task != "" || e.Pid == 0 || j.image.Get(images.Processes, &all) != nil {
+		return
+	}
+	for _, p := range all.Processes {
+		if int(p.Pid) == e.Pid {
+			e.Task = p.Comm
+		}
+	}
 }
 
 func (j *job) event(ctx context.Context, p *criu.Process, e criu.Event) error {

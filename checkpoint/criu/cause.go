@@ -19,7 +19,8 @@ type Cause struct {
 	Remedy string
 	Source string
 	Errno  syscall.Errno
-	Pid    int // the task that it is about, by the number CRIU gives it; 0 if unknown
+	Pid    int    // the task that it is about, by the number CRIU gives it; 0 if unknown
+	Task   string // what that task calls itself, if the log says so
 }
 
 // FindCause finds the causal error in a log.
@@ -83,6 +84,7 @@ func findCause(lines []Line) Cause {
 	if c.Pid == 0 {
 		c.Pid = blamed(lines[best:])
 	}
+	c.Task = nameOf(lines, c.Pid)
 	if note := explanation(lines, first); note != "" {
 		c.Text += " (" + note + ")"
 	}
@@ -107,7 +109,38 @@ func onlyConsequences(lines []Line) Cause {
 	}
 	c := causeAt(lines[best])
 	c.Pid = blamed(lines[best:])
+	c.Task = nameOf(lines, c.Pid)
 	return c
+}
+
+// nameOf finds what a task calls itself: "Dumping task (pid: 4711 comm: python3)",
+// and the same of the first one's processes. A restore's log has no names.
+func nameOf(lines []Line, pid int) string {
+	if pid == 0 {
+		return ""
+	}
+	for _, l := range lines {
+		text := strings.Replace(l.Text, "Dumping processes (", "Dumping task (", 1)
+		if of, comm, ok := dumpedTask(text); ok && of == pid {
+			return comm
+		}
+	}
+	return ""
+}
+
+// About is what a cause is about: the task, and what else the line names.
+func About(pid int, task, object string) string {
+	about := ""
+	if pid > 0 {
+		about = "pid " + strconv.Itoa(pid)
+		if task != "" {
+			about += " (" + task + ")"
+		}
+	}
+	if object != "" {
+		about = join(about, object)
+	}
+	return about
 }
 
 func causeAt(l Line) Cause {
@@ -256,7 +289,7 @@ func (c *Common) readCause(e *Error) Cause {
 }
 
 func (e *Error) fill(c Cause) {
-	e.Cause, e.Kind, e.Remedy, e.Pid = c.Text, c.Kind, c.Remedy, c.Pid
+	e.Cause, e.Kind, e.Remedy, e.Pid, e.Task = c.Text, c.Kind, c.Remedy, c.Pid, c.Task
 	e.Object, e.Source, e.Errno = c.Object, c.Source, c.Errno
 }
 

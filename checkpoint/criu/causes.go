@@ -47,7 +47,7 @@ func programCauses() []known {
 		{Kind: "option-argument", Pattern: "invalid argument for {option}: {value}", Remedy: "see criu(8) for what this option takes"},
 		{Kind: "option-argument", Pattern: "invalid argument {value} for {option}", Remedy: "see criu(8) for what this option takes"},
 		{Kind: "option-argument", Pattern: "Invalid value for {option}: {value}", Remedy: "see criu(8) for what this option takes"},
-		{Kind: "option-argument", Pattern: "Unknown FPU mode `{value}' selected", Remedy: "see criu(8) for what --cpu-cap takes"},
+		{Kind: "option-argument", Pattern: "Unknown FPU mode `{value}' selected", Remedy: "see criu(8) for what --criu-option cpu-cap takes"},
 		{Kind: "privilege", Pattern: "CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability",
 			Remedy: "run as root"},
 		{Kind: "vdso", Pattern: "Unexpected rt vDSO area bounds",

@@ -2,7 +2,6 @@ package criu
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"syscall"
 )
@@ -67,6 +66,7 @@ type Error struct {
 	Kind   string // a stable name of the cause, if it is a known one
 	Object string // what it is about, such as "fd 3, path /dev/pts/1"
 	Pid    int    // the task it is about, by the number that CRIU gives it; 0 if unknown
+	Task   string // what that task calls itself, if it is known
 	Remedy string // what can be done, if the cause is a known one
 	Source string // where CRIU says it, such as criu/files-reg.c:1829
 
@@ -83,7 +83,7 @@ func (e *Error) Error() string {
 		parts = append(parts, e.Step)
 	}
 	if e.Pid > 0 {
-		parts = append(parts, fmt.Sprintf("pid %d", e.Pid))
+		parts = append(parts, About(e.Pid, e.Task, ""))
 	}
 	if e.Cause != "" {
 		parts = append(parts, e.Cause)
@@ -121,6 +121,9 @@ func Refusal(err error) error {
 	}
 	return err
 }
+
+// About is what the error is about: the task, its descriptor, a path.
+func (e *Error) About() string { return About(e.Pid, e.Task, e.Object) }
 
 // Hint says what to do about it, where that is known.
 func (e *Error) Hint() string {

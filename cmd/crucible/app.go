@@ -66,7 +66,7 @@ directory, and restores it into fresh namespaces.
 With --json a command prints data: an object, or a list where there may be many;
 logs prints an object for each line. Commands that change containers print what
 list prints of them, and "deleted" as the status of one that is gone. An error is
-an object on standard error: error, hint, log and exitCode.
+an object on standard error: error, object, hint, log and exitCode.
 
 Exit status: 0 success, 1 failure, 2 wrong usage, 3 no such container or image,
 4 wrong state, 5 name, address or port taken, 6 unusable image, 7 CRIU or a

@@ -22,7 +22,8 @@ type explained struct {
 	Cause  string   `json:"cause,omitempty"` // none: there is no error in it
 	Kind   string   `json:"kind,omitempty"`  // none: the cause is not a known one
 	Object string   `json:"object,omitempty"`
-	Pid    int      `json:"pid,omitempty"` // as CRIU numbers it
+	Pid    int      `json:"pid,omitempty"`  // as CRIU numbers it
+	Task   string   `json:"task,omitempty"` // what that task calls itself
 	Errno  string   `json:"errno,omitempty"`
 	Source string   `json:"source,omitempty"` // in CRIU's sources
 	Remedy string   `json:"remedy,omitempty"`
@@ -163,7 +164,7 @@ func (a *app) explainLog(path string) (explained, error) {
 	if err != nil {
 		return explained{}, &noLogError{path, err}
 	}
-	one := explained{Log: path, Cause: e.Text, Kind: e.Kind, Object: e.Object, Pid: e.Pid, Source: e.Source, Remedy: e.Remedy}
+	one := explained{Log: path, Cause: e.Text, Kind: e.Kind, Object: e.Object, Pid: e.Pid, Task: e.Task, Source: e.Source, Remedy: e.Remedy}
 	if e.Errno != 0 {
 		one.Errno = unix.ErrnoName(e.Errno)
 	}
@@ -190,7 +191,7 @@ func (e explained) write(w io.Writer) {
 		}
 	}
 	if e.Pid != 0 {
-		row("task", fmt.Sprintf("pid %d", e.Pid))
+		row("task", criu.About(e.Pid, e.Task, ""))
 	}
 	row("object", e.Object)
 	row("errno", e.Errno)

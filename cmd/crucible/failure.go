@@ -64,6 +64,7 @@ func (e *exitError) Error() string { return fmt.Sprintf("exit status %d", e.code
 // failure is an error as the user sees it.
 type failure struct {
 	Message string `json:"error"`
+	Object  string `json:"object,omitempty"` // the process, descriptor or path that stands in the way
 	Hint    string `json:"hint,omitempty"`
 	Log     string `json:"log,omitempty"`
 	Code    int    `json:"exitCode"`
@@ -106,7 +107,10 @@ func (a *app) printFailure(f failure) {
 		_ = json.NewEncoder(a.stderr).Encode(f)
 		return
 	}
-	fmt.Fprintln(a.stderr, "crucible:", f.Message)
+	fmt.Fprintln(a.stderr, "crucible:", printable(f.Message))
+	if f.Object != "" {
+		fmt.Fprintln(a.stderr, "object:", f.Object)
+	}
 	if f.Hint != "" {
 		fmt.Fprintln(a.stderr, "hint:", f.Hint)
 	}
@@ -311,7 +315,7 @@ func explainCRIU(err error, f *failure) bool {
 	case errors.As(err, &missing), errors.As(err, &broken), errors.As(err, &kernel):
 		f.Code = 7
 	case errors.As(err, &failed):
-		f.Log = failed.LogPath
+		f.Log, f.Object = failed.LogPath, printable(failed.About())
 	case errors.As(err, &address), errors.As(err, &port):
 		f.Code = 5
 	}
@@ -342,7 +346,7 @@ func hintOf(err error) string {
 // explainRemotely is explain for a monitor, which has no user to talk to.
 func explainRemotely(err error) container.Explanation {
 	f := explain(err)
-	return container.Explanation{Hint: f.Hint, Log: f.Log, Code: f.Code}
+	return container.Explanation{Hint: f.Hint, Object: f.Object, Log: f.Log, Code: f.Code}
 }
 
 func explainRemote(err error, f *failure) bool {
@@ -350,6 +354,6 @@ func explainRemote(err error, f *failure) bool {
 	if !errors.As(err, &remote) {
 		return false
 	}
-	f.Hint, f.Log, f.Code = remote.Hint, remote.Log, remote.Code
+	f.Hint, f.Object, f.Log, f.Code = remote.Hint, remote.Object, remote.Log, remote.Code
 	return true
 }

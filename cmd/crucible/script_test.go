@@ -222,7 +222,7 @@ func parseFailure(said string) (failure, error) {
 	}
 	for _, line := range strings.Split(strings.TrimSuffix(said, "\n"), "\n") {
 		key, value, _ := strings.Cut(line, ": ")
-		place := map[string]*string{"crucible": &f.Message, "hint": &f.Hint, "log": &f.Log}[key]
+		place := map[string]*string{"crucible": &f.Message, "object": &f.Object, "hint": &f.Hint, "log": &f.Log}[key]
 		if place == nil || *place != "" {
 			return f, fmt.Errorf("unexpected line %q", line)
 		}
