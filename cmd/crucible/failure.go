@@ -95,6 +95,9 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 			f.Hint = "see `" + c.CommandPath() + " --help`"
 		}
 	}
+	if comparesImages(c) && f.Code == 1 {
+		f.Code = 2
+	}
 	if givesProgramStatus(c) && f.Code < crucibleFailed {
 		f.Code = crucibleFailed
 	}
