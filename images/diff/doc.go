@@ -28,6 +28,10 @@
 // one image has, full of zeros, is the same as one that the other does not have,
 // in anonymous memory. In a mapped file it is another one, whatever it holds.
 //
+// One page of a thread can differ though the container stood still all the time:
+// the kernel writes there which processor the thread is on (rseq(2)), and CRIU has
+// threads run code of its own.
+//
 // # What it does not do
 //
 // It compares what the images say. Files that the container has not changed are

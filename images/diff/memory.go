@@ -162,6 +162,18 @@ func (m *memoryComparison) compare(ctx context.Context, pid int, a, b *memory.Ma
 		w.FromB += inB.from - b.Start
 		w.Length, w.Zero, shared, key.b, start = inB.to-inB.from, b.Zero(), b.Kind == memory.SharedMemory, b.Shared, inB.from
 	}
+	// What one of them does not map has no pages there.
+	switch {
+	case a == nil:
+		w.FromA = w.FromB
+		w.A, err = m.a.Shared(nothing)
+	case b == nil:
+		w.FromB = w.FromA
+		w.B, err = m.b.Shared(nothing)
+	}
+	if err != nil {
+		return err
+	}
 	key.fromA, key.fromB, key.length = w.FromA, w.FromB, w.Length
 	if shared && m.seen[key] {
 		return nil
@@ -262,10 +274,13 @@ func (m *memoryComparison) hidden(ctx context.Context) error {
 	return nil
 }
 
+// nothing is an id that no shared memory has.
+const nothing = ^uint64(0)
+
 // at is an element, or an id that nothing has.
 func at(ids []uint64, n int) uint64 {
 	if n < len(ids) {
 		return ids[n]
 	}
-	return ^uint64(0)
+	return nothing
 }

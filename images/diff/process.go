@@ -139,7 +139,7 @@ func threadRecord(ctx context.Context, i *images.Image, tid int) (rest, credenti
 		for _, prefix := range []string{"thread_core.", "tc.", "thread_info.", "ti_aarch64."} {
 			short = strings.TrimPrefix(short, prefix)
 		}
-		rest.set(short, value)
+		rest.set(strings.Replace(short, "rlimits.rlimits.", "rlimits.", 1), value)
 	}
 	return rest, credentials, nil
 }
