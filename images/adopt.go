@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"crucible/container/name"
 	"crucible/images/digest"
 	"crucible/proto/frame"
 	"crucible/proto/imagepb"
@@ -155,4 +156,17 @@ func Taken(r Ref) *Error {
 func (i *Image) Same(sum []byte) bool {
 	own, err := i.sum()
 	return err == nil && bytes.Equal(own, sum)
+}
+
+// Rename says whose image the draft is going to be, if that was not known when
+// it was begun.
+func (d *Draft) Rename(container string) error {
+	if err := name.ValidName(container); err != nil {
+		return fmt.Errorf("draft image: %w", err)
+	}
+	if d.parent != nil {
+		return fmt.Errorf("draft image of %s: builds on another one", d.name)
+	}
+	d.name = container
+	return nil
 }

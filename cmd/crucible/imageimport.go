@@ -5,18 +5,22 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"crucible/container/name"
+	"crucible/images"
 	"crucible/images/archive"
+	"crucible/images/podman"
 	"crucible/images/seal"
 )
 
 // importOptions are the flags of `crucible image import`.
 type importOptions struct {
 	name     string
+	rootfs   string
 	identity []string
 	trusted  []string
 }
@@ -40,6 +44,10 @@ Every byte is compared with its digest, and what does not belong to an image is
 refused: after a failure nothing is left. The image gets the next number of its
 name; what it builds on keeps its numbers, which must be free.
 
+A checkpoint that Podman or CRI-O exported is taken, too: what is different there
+is changed. Its root filesystem is a container image of theirs; name a directory
+with the same files with --rootfs.
+
 --identity opens an encrypted file, by a file that age-keygen wrote. With
 --verify-key a file is refused that is not signed by one of these SSH public keys.
 
@@ -54,6 +62,7 @@ cannot be used.`,
 		},
 	}
 	c.Flags().StringVar(&o.name, "name", "", "the container whose image it becomes (default: its own)")
+	c.Flags().StringVar(&o.rootfs, "rootfs", "", "of a checkpoint of Podman's: the directory with its root filesystem (default: where it was)")
 	c.Flags().StringArrayVar(&o.identity, "identity", nil, "the private key that the file is encrypted to (repeatable)")
 	c.Flags().StringArrayVar(&o.trusted, "verify-key", nil, "take the file only if one of these public keys signed it (repeatable)")
 	a.jsonFlag(c)
@@ -64,6 +73,12 @@ func runImageImport(ctx context.Context, a *app, o *importOptions, file string) 
 	if o.name != "" {
 		if err := name.ValidName(o.name); err != nil {
 			return &usageError{err}
+		}
+	}
+	if o.rootfs != "" {
+		var err error
+		if o.rootfs, err = filepath.Abs(o.rootfs); err != nil {
+			return err
 		}
 	}
 	me, err := seal.Identities(o.identity...)
@@ -85,11 +100,7 @@ func runImageImport(ctx context.Context, a *app, o *importOptions, file string) 
 	}
 	defer done()
 	start, show := time.Now(), a.progress()
-	in, err = seal.Decrypt(in, me)
-	var x *archive.Imported
-	if err == nil {
-		x, err = archive.Import(ctx, a.images(), in, options)
-	}
+	r, err := a.importFrom(ctx, in, me, o, options)
 	show("")
 	if err != nil {
 		if file == "-" {
@@ -97,17 +108,7 @@ func runImageImport(ctx context.Context, a *app, o *importOptions, file string) 
 		}
 		return fmt.Errorf("import %s: %w", file, err)
 	}
-	r := imported{Image: x.Image.Ref(), Parents: []string{}, Size: x.Image.Size(), Took: int64(time.Since(start))}
-	for _, p := range x.Parents {
-		r.Parents = append(r.Parents, p.Ref())
-		r.Size += p.Size()
-	}
-	if x.Signed && len(o.trusted) == 0 {
-		r.Notes = append(r.Notes, "it is signed: --verify-key would have checked by whom")
-	}
-	if err := x.Image.CheckMachine(""); err != nil {
-		r.Notes = append(r.Notes, err.Error())
-	}
+	r.Took = int64(time.Since(start))
 	return a.print(a.json, r, func() error {
 		fmt.Fprintln(a.stdout, r.Image)
 		for _, note := range r.Notes {
@@ -118,6 +119,53 @@ func runImageImport(ctx context.Context, a *app, o *importOptions, file string) 
 		}
 		return nil
 	})
+}
+
+// importFrom takes an archive of either kind.
+func (a *app) importFrom(ctx context.Context, in io.Reader, me []seal.Identity, o *importOptions, options archive.ImportOptions) (*imported, error) {
+	in, err := seal.Decrypt(in, me)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := archive.Open(in, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	r := &imported{Parents: []string{}}
+	var image *images.Image
+	if podman.Is(stream.First()) {
+		if options.Check != nil { // it has no place for one
+			return nil, options.Check(nil, nil)
+		}
+		x, err := podman.Import(ctx, a.images(), stream, podman.ImportOptions{Name: o.name, Rootfs: o.rootfs, Command: os.Args, Crucible: version})
+		if err != nil {
+			return nil, err
+		}
+		image, r.Notes = x.Image, x.Notes
+	} else {
+		if o.rootfs != "" {
+			return nil, misuse("--rootfs is for the archives of Podman and CRI-O: an image knows its own")
+		}
+		x, err := archive.Import(ctx, a.images(), stream, options)
+		if err != nil {
+			return nil, err
+		}
+		image = x.Image
+		for _, p := range x.Parents {
+			r.Parents = append(r.Parents, p.Ref())
+			r.Size += p.Size()
+		}
+		if x.Signed && options.Check == nil {
+			r.Notes = append(r.Notes, "it is signed: --verify-key would have checked by whom")
+		}
+	}
+	r.Image = image.Ref()
+	r.Size += image.Size()
+	if err := image.CheckMachine(""); err != nil {
+		r.Notes = append(r.Notes, err.Error())
+	}
+	return r, nil
 }
 
 // input opens what a command reads; - is standard input.

@@ -43,20 +43,23 @@ type Imported struct {
 	Signed bool
 }
 
-// Import makes the images of an archive images of the store, or none of them:
+// Import makes the images of an archive, which may be a [Stream], images of the store, or none of them:
 // the image gets the next number of its name, and what it builds on keeps its
 // numbers, by which it is found.
 func Import(ctx context.Context, store images.Store, r io.Reader, o ImportOptions) (*Imported, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	stream, err := newStream(r, o.Workers)
-	if err != nil {
-		return nil, err
+	stream, is := r.(*Stream)
+	if !is {
+		var err error
+		if stream, err = Open(r, o.Workers); err != nil {
+			return nil, err
+		}
+		defer stream.Close()
 	}
-	defer stream.close()
 	im := importer{ctx: ctx, store: store, o: o, tar: tar.NewReader(stream), stream: stream}
-	err = im.read()
+	err := im.read()
 	if err == nil {
 		return im.adopt()
 	}
@@ -73,7 +76,7 @@ type importer struct {
 	store     images.Store
 	o         ImportOptions
 	tar       *tar.Reader
-	stream    *stream
+	stream    *Stream
 	name      string // of the container in the archive
 	signed    string // the image that signature is of
 	signature []byte

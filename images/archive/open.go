@@ -1,12 +1,14 @@
 package archive
 
 import (
+	"archive/tar"
 	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -15,11 +17,11 @@ import (
 // takes to read it: zstd uses 8 MiB up to level 19.
 const maxWindow = 32 << 20
 
-// stream is the tar stream of a file, which is compressed with zstd or gzip, or
+// Stream is the tar stream of a file, which is compressed with zstd or gzip, or
 // not at all. It tells damage from what the file's reader said.
-type stream struct {
+type Stream struct {
 	file  *input
-	plain io.Reader
+	plain *bufio.Reader
 	by    string // what it is compressed with
 	close func()
 }
@@ -38,8 +40,13 @@ func (s *input) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func newStream(r io.Reader, workers int) (*stream, error) {
-	s := &stream{file: &input{r: r}, close: func() {}}
+// Open looks how a file is compressed. Workers are how many processors to use;
+// 0: all. The stream is to be closed.
+func Open(r io.Reader, workers int) (*Stream, error) {
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	s := &Stream{file: &input{r: r}, close: func() {}}
 	b := bufio.NewReaderSize(s.file, 1<<20)
 	head, err := b.Peek(4)
 	if err != nil && err != io.EOF {
@@ -52,23 +59,39 @@ func newStream(r io.Reader, workers int) (*stream, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
 		s.by = "gzip"
-		s.plain, err = gzip.NewReader(b)
+		var z *gzip.Reader
+		if z, err = gzip.NewReader(b); err == nil {
+			s.plain = bufio.NewReaderSize(z, 1<<20)
+		}
 	case bytes.Equal(head, []byte("\x28\xb5\x2f\xfd")), len(head) == 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:], []byte("\x2a\x4d\x18")):
 		s.by = "zstd"
 		var z *zstd.Decoder
 		if z, err = zstd.NewReader(b, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxWindow(maxWindow)); err == nil {
-			s.plain, s.close = z, z.Close
+			s.plain, s.close = bufio.NewReaderSize(z, 1<<20), z.Close
 		}
 	}
 	return s, s.explain(err)
 }
 
-func (s *stream) Read(b []byte) (int, error) {
+// First is the name of the first entry, "" if there is none.
+func (s *Stream) First() string {
+	head, _ := s.plain.Peek(3 * tarBlock) // with a header of PAX's before it
+	h, err := tar.NewReader(bytes.NewReader(head)).Next()
+	if err != nil {
+		return ""
+	}
+	return h.Name
+}
+
+// Close ends the reading; the file itself is the caller's.
+func (s *Stream) Close() { s.close() }
+
+func (s *Stream) Read(b []byte) (int, error) {
 	n, err := s.plain.Read(b)
 	return n, s.explain(err)
 }
 
-func (s *stream) explain(err error) error {
+func (s *Stream) explain(err error) error {
 	switch {
 	case err == nil || err == io.EOF:
 		return err
