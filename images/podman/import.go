@@ -36,6 +36,9 @@ const (
 
 // Is tells from the name of its first entry whether a tar file is such an archive.
 func Is(first string) bool {
+	if first == "" {
+		return false
+	}
 	base, _, _ := strings.Cut(path.Clean(first), "/")
 	switch base {
 	case configDump, specDump, checkpoint, rootfsDiff, deletedFiles, devShm, "artifacts", "network.status", "stats-dump", "dump.log",
@@ -90,9 +93,8 @@ type unpacker struct {
 	free  int64
 	notes []string
 
-	spec    specs.Spec
-	config  config
-	created time.Time
+	spec   specs.Spec
+	config config
 }
 
 // config is what we need of config.dump; Podman and CRI-O write others.
@@ -137,7 +139,7 @@ func (u *unpacker) unpack(r *tar.Reader) (err error) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("checkpoint archive: %w", readError(err))
+			return readError(err)
 		}
 		if err := u.entry(h, r); err != nil {
 			return err

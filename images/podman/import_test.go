@@ -42,7 +42,7 @@ func fixture(t testing.TB) []byte {
 
 func TestIs(t *testing.T) {
 	for name, want := range map[string]bool{"artifacts/": true, "./": true, "./config.dump": true, "checkpoint/core-1.img": true, "web/": false,
-		"web@1.sig": false, "web/1/manifest.pb": false, "": true} {
+		"web@1.sig": false, "web/1/manifest.pb": false, "": false} {
 		if Is(name) != want {
 			t.Errorf("%q: %v", name, !want)
 		}
