@@ -193,7 +193,8 @@ func (t *Trace) addCRIU(spans []criu.Span, lines []criu.Line, line *imagepb.Time
 		}
 		marks = append(marks, one)
 	}
-	earliest, latest := criu.Opened(lines, marks, t.Started, t.Started.Add(t.Total))
+	sent, done := t.request()
+	earliest, latest := criu.Opened(lines, marks, t.Started.Add(sent), t.Started.Add(done))
 	t.Margin = max(latest.Sub(earliest), 1)
 	shift := earliest.Add(t.Margin / 2).Sub(t.Started)
 	page := cmp.Or(o.PageSize, 4096)
@@ -219,6 +220,19 @@ func (t *Trace) addCRIU(spans []criu.Span, lines []criu.Line, line *imagepb.Time
 		t.Tracks = append(t.Tracks, Track{Name: name, Kind: Task, Pid: s.Pid, Spans: []Span{one}})
 	}
 	t.stretch(line.Marks)
+}
+
+// request is about when CRIU was asked to begin, and when it had answered: all
+// that is known of a pre-dump, during which CRIU asks nothing.
+func (t *Trace) request() (sent, done time.Duration) {
+	for _, track := range t.Tracks {
+		for _, s := range track.Spans {
+			if track.Kind == Command && s.Name == "CRIU pre-dump" {
+				return s.Start, s.End()
+			}
+		}
+	}
+	return 0, t.Total
 }
 
 // stretch lets CRIU's last span last until the last question is answered: where

@@ -19,10 +19,10 @@ const (
 	letter    = 6.2 // the width of one, about
 	gapLanes  = 8
 	tickAim   = 8 // about so many marks on the axis
-	pageStyle = `:root{--ink:#1d1f24;--paper:#fff;--line:#8884;--faint:#667;--command:#4878b8;--monitor:#4878b8;--beside:#8a6bb1;--questions:#b0763a;--criu:#3a9d5d;--task:#7a9a3a;--still:#c8323c}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e4e8;--paper:#16181d;--faint:#99a;--command:#6f9fe0;--monitor:#6f9fe0;--beside:#b394dc;--questions:#d79a5c;--criu:#5cc27f;--task:#a3c35f;--still:#ee6a72}}
+	pageStyle = `:root{--ink:#1d1f24;--paper:#fff;--line:#8884;--faint:#667;--command:#4878b8;--monitor:#4878b8;--beside:#8a6bb1;--questions:#b0763a;--criu:#3a9d5d;--task:#7a9a3a;--still:#c8323c;--in:#fff}
+@media(prefers-color-scheme:dark){:root{--ink:#e4e4e8;--paper:#16181d;--faint:#99a;--command:#6f9fe0;--monitor:#6f9fe0;--beside:#b394dc;--questions:#d79a5c;--criu:#5cc27f;--task:#a3c35f;--still:#ee6a72;--in:#16181d}}
 body{font:14px/1.5 sans-serif;color:var(--ink);background:var(--paper);max-width:80em;margin:2em auto;padding:0 1em}
-svg{width:100%;height:auto}svg text{font:11px sans-serif;fill:var(--ink)}svg .in{fill:#fff}svg .tick{stroke:var(--line)}svg .name{text-anchor:end}svg .at{text-anchor:middle;fill:var(--faint)}
+svg{width:100%;height:auto}svg text{font:11px sans-serif;fill:var(--ink)}svg .in{fill:var(--in)}svg .tick{stroke:var(--line)}svg .name{text-anchor:end}svg .at{text-anchor:middle;fill:var(--faint)}
 .command{fill:var(--command)}.monitor{fill:var(--monitor)}.beside{fill:var(--beside)}.questions{fill:var(--questions)}.criu{fill:var(--criu)}.task{fill:var(--task)}.still{fill:var(--still);opacity:.12}
 rect.d1{opacity:.75}table{border-collapse:collapse}td,th{padding:.1em .8em;text-align:left;border-bottom:1px solid var(--line)}.n{text-align:right;font-variant-numeric:tabular-nums}.p{padding-left:2em}
 @media print{:root{--ink:#000;--paper:#fff}body{max-width:none;margin:0}tr{break-inside:avoid}svg{print-color-adjust:exact;-webkit-print-color-adjust:exact}}`
@@ -44,7 +44,7 @@ func (t *Trace) WriteHTML(w io.Writer) error {
 	}
 	fmt.Fprintf(out, "; %.1f %% of it is accounted for.", t.Share()*100)
 	if t.Margin > 0 {
-		fmt.Fprintf(out, " CRIU's times are placed with an error of at most %s ms.", ms(t.Margin))
+		fmt.Fprintf(out, " CRIU's times are placed with an error of at most %.3f ms.", float64(t.Margin)/float64(time.Millisecond))
 	}
 	fmt.Fprintln(out, "</p>")
 	t.drawing(out)

@@ -40,7 +40,8 @@ not known it shows the lines that tell most.
 
 A LOG is a file, or - for standard input; of a DIRECTORY it is every *.log in it;
 of a container NAME those of its last checkpoint and restore; of an image NAME@N
-the one of the checkpoint that wrote it.
+the one of the checkpoint that wrote it, and of a NAME without a container the one
+of its newest image.
 
 Exit status: 0 success, 1 no log to read, 3 no such container or image, 6 the image
 cannot be read.`,
@@ -98,6 +99,9 @@ func (a *app) logsOf(arg string) ([]string, error) {
 		return a.logOfImage(arg)
 	case err != nil && name.ValidName(arg) == nil:
 		box, notFound := a.root().Open(arg)
+		if logs, err := a.logOfImage(arg); notFound != nil && err == nil {
+			return logs, nil // the container is gone, its images are there
+		}
 		if notFound != nil {
 			return nil, notFound
 		}
