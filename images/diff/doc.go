@@ -21,8 +21,8 @@
 // pids of the host, inodes of pipes, sockets and namespaces, ids of mounts and
 // files, devices of filesystems, paths of cgroups, the host's end of a network
 // link. And what moves by itself: the clocks of a time namespace, the times of
-// directories, flags of a task that only the kernel uses. Mappings next to each
-// other that differ in nothing are one.
+// directories, devices and pipes, flags of a task that only the kernel uses.
+// Mappings next to each other that differ in nothing are one.
 //
 // Memory that was not dumped is zeros, or what the mapped file has: a page that
 // one image has, full of zeros, is the same as one that the other does not have,

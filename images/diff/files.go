@@ -122,7 +122,7 @@ func fileRecord(h *tar.Header, digest []byte) (r record) {
 		r.set("size", fmt.Sprint(h.Size))
 		r.set("content", "sha256 "+hex.EncodeToString(digest[:8]))
 	}
-	if h.Typeflag != tar.TypeDir {
+	if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeSymlink {
 		r.set("modified", h.ModTime.UTC().Format(time.RFC3339Nano))
 	}
 	for name, value := range h.PAXRecords {
