@@ -60,6 +60,9 @@
 // that a newer crucible wrote, Unknown names the fields and files that are not
 // known here. testdata has an image of each edition for ever.
 //
+// An image that comes from elsewhere keeps its manifest, byte for byte, so that
+// its children know it: see Draft.Adopt, and package images/archive.
+//
 // # Power cuts
 //
 // A commit does not wait for the disk, unless Store.Sync is set: to write

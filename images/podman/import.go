@@ -129,7 +129,7 @@ func (u *unpacker) unpack(r *tar.Reader) (err error) {
 	if err := unix.Statfs(u.store.Dir, &s); err != nil {
 		return err
 	}
-	u.free = int64(s.Bavail) * s.Bsize
+	u.free = int64(s.Bavail) * int64(s.Bsize)
 	for {
 		if err := u.ctx.Err(); err != nil {
 			return err
