@@ -63,6 +63,7 @@ func TestSections(t *testing.T) {
 		"connection": {nameCrucible, nameRunc, nameLXC},
 		"lazy":       {nameCrucible, nameLazy},
 		"decode":     {nameCrucible},
+		"look":       {nameCrucible},
 		"clones":     {nameCrucible, nameRunc, nameCRIU},
 		"idle":       {nameCrucible, nameRunc, nameLXC},
 	} {
