@@ -27,14 +27,18 @@ type MountOrigin int32
 
 const (
 	MountOrigin_MOUNT_ORIGIN_UNSPECIFIED MountOrigin = 0
-	// Crucible makes it again from bundle.json before CRIU begins, and gives it
-	// to CRIU as external; what it held is in filesystem.pb's archives.
+	// The root: crucible makes it again from bundle.json before CRIU begins, and
+	// gives it to CRIU as --root; what the container changed in it is in
+	// filesystem.pb's archives.
 	MountOrigin_MOUNT_ORIGIN_MADE_BY_US MountOrigin = 1
 	// CRIU's images hold it: the root's children such as proc and devpts, and
 	// what the container mounted itself.
 	MountOrigin_MOUNT_ORIGIN_IN_IMAGE MountOrigin = 2
-	// Something of the host, such as a volume: it must exist where the restore
-	// happens. Its content is not in the image.
+	// Crucible mounts it before CRIU begins, and gives it to CRIU as external. With
+	// a host_path it is something of the host, such as a volume, which must exist
+	// where the restore happens, and whose content is not in the image ("crucible:"
+	// and a word: what a mask is made of). Without one it is a filesystem of
+	// bundle.json such as a tmpfs, with what filesystem.pb's archives have of it.
 	MountOrigin_MOUNT_ORIGIN_EXTERNAL MountOrigin = 3
 )
 
