@@ -130,12 +130,14 @@ func callInstructions(arch string) [][]byte {
 
 // restartBlock: a call that the kernel goes on with by restart_syscall(2) after
 // a stop, and that CRIU therefore has return EINTR. With poll it is the call
-// itself, whatever its time limit (fs/select.c, do_restart_poll); a futex has
-// one only with a time limit.
+// itself, whatever its time limit (fs/select.c, do_restart_poll). A futex with a
+// time limit is one, too, and is left out: whoever waits for one must take a return
+// without cause for granted, and look again (futex(2): "spurious wake-up"). All
+// that Go programs and threads do while they wait would be reported otherwise.
 func restartBlock(note string) bool {
 	name, _, _ := strings.Cut(note, "(")
 	switch name {
-	case "nanosleep", "clock_nanosleep", "poll", "futex", "restart_syscall":
+	case "nanosleep", "clock_nanosleep", "poll", "restart_syscall":
 		return true
 	}
 	return false
