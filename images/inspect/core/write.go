@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -50,7 +51,7 @@ func (p *Process) Write(ctx context.Context, f File) error {
 	if _, err := f.WriteAt(append(head, notes...), 0); err != nil {
 		return fmt.Errorf("write core file: %w", err)
 	}
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 64<<10)
 	for _, s := range segments {
 		for _, part := range s.parts {
 			if part.State != memory.Dumped {
@@ -73,8 +74,10 @@ func copyPart(ctx context.Context, f File, offset int64, p memory.Part, buf []by
 		if _, err := p.ReadAt(b, int64(at)); err != nil {
 			return err
 		}
-		if _, err := f.WriteAt(b, offset+int64(at)); err != nil {
-			return fmt.Errorf("write core file: %w", err)
+		if b[0] != 0 || !bytes.Equal(b[1:], b[:len(b)-1]) { // else a hole has them, too
+			if _, err := f.WriteAt(b, offset+int64(at)); err != nil {
+				return fmt.Errorf("write core file: %w", err)
+			}
 		}
 		at += uint64(len(b))
 	}
