@@ -40,7 +40,7 @@ func (r *run) step(ctx context.Context, s plan.Step) error {
 	case "check":
 		return r.check(ctx)
 	case "expect":
-		return r.expect(s)
+		return r.expect(ctx, s)
 	case "freeze", "thaw", "stop":
 		_, err := r.command(ctx, append(append([]string{s.Verb, "--json"}, s.Options.Flags()...), r.name)...)
 		return err
@@ -286,10 +286,11 @@ func (r *run) awaitLine(ctx context.Context, from int64, is func(string) (bool, 
 	return fmt.Errorf("it has ended; its last words: %q", last)
 }
 
-func (r *run) expect(s plan.Step) error {
-	if err := r.box.Reload(); err != nil {
-		return err
-	}
+// settling is how long a status may take that is expected: a monitor that has seen
+// a command killed thaws its container a moment later.
+const settling = 5 * time.Second
+
+func (r *run) expect(ctx context.Context, s plan.Step) error {
 	if text := s.Options.Get("log"); text != "" {
 		log, err := os.ReadFile(r.box.Log())
 		if err != nil {
@@ -299,13 +300,20 @@ func (r *run) expect(s plan.Step) error {
 			return fmt.Errorf("the log does not hold %q", text)
 		}
 	}
-	if want := s.Options.Get("status"); want != "" {
-		status, err := r.box.Status()
-		if err != nil {
+	want := s.Options.Get("status")
+	for end := time.Now().Add(settling); want != ""; {
+		if err := r.box.Reload(); err != nil {
 			return err
 		}
-		if string(status) != want {
+		status, err := r.box.Status()
+		if err != nil || string(status) == want {
+			return err
+		}
+		if time.Now().After(end) {
 			return fmt.Errorf("the container is %s, not %s", status, want)
+		}
+		if err := wait(ctx, "5ms"); err != nil {
+			return err
 		}
 	}
 	return nil

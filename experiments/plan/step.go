@@ -38,7 +38,7 @@ func Verbs() []Verb {
 		{"clone", "restore", "restore as many containers as count says from the last image, beside the container, and delete them when the run ends"},
 		{"exec", "", "execute a program in the container: {exec: [PROGRAM, ARGUMENT]}"},
 		{"check", "", "have the built-in program compare all it holds with what it had"},
-		{"expect", "", "fail unless: {expect: {log: TEXT, status: running|frozen|stopped}}"},
+		{"expect", "", "fail unless: {expect: {log: TEXT, status: running|frozen|stopped}}, the status within 5 s"},
 		{"freeze", "", "freeze the container"},
 		{"thaw", "", "thaw it"},
 		{"stop", "stop", "end the container"},
