@@ -22,6 +22,7 @@ import (
 	"crucible/images"
 	"crucible/images/archive"
 	"crucible/images/inspect/criufile"
+	"crucible/images/oci"
 	"crucible/images/podman"
 	"crucible/images/seal"
 	"crucible/restore"
@@ -264,6 +265,7 @@ func explainImage(err error, f *failure) bool {
 	var space *images.NoSpaceError
 	var packed *archive.Error
 	var sealed *seal.Error
+	var layout *oci.Error
 	var foreign *podman.Error
 	var blocked *preflight.Error
 	var file *criufile.Error
@@ -290,6 +292,8 @@ func explainImage(err error, f *failure) bool {
 		f.Hint = space.Hint()
 	case errors.As(err, &packed):
 		f.Code, f.Hint = 6, packed.Hint()
+	case errors.As(err, &layout):
+		f.Code, f.Hint = 6, layout.Hint()
 	case errors.As(err, &foreign):
 		f.Code, f.Hint = 6, foreign.Hint()
 	case errors.As(err, &sealed):

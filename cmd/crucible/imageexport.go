@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"crucible/images"
 	"crucible/images/archive"
+	"crucible/images/oci"
 	"crucible/images/seal"
 )
 
@@ -23,6 +25,7 @@ type exportOptions struct {
 	alone   bool
 	encrypt []string
 	sign    string
+	oci     bool
 }
 
 // exported is what `crucible image export --json` prints.
@@ -50,11 +53,15 @@ some read it: a recipient of age's (age1...), or a file of some. --sign says who
 made it, by an Ed25519 SSH key: ` + "`ssh-keygen -Y verify`" + ` checks the signature, too,
 which is one of manifest.pb (namespace crucible-image).
 
+With --oci it becomes an OCI image layout, an artifact with the annotations that
+checkpointctl and CRI-O know: the tools of registries push it and pull it.
+
 Exit status: 0 success, 2 a key cannot be used, 3 no such image, 6 the image is
 damaged.`,
 		Example: `  crucible image export web@3
   crucible image export web -o - | ssh other crucible image import -
-  crucible image export web --encrypt age1... --sign ~/.ssh/id_ed25519`,
+  crucible image export web --encrypt age1... --sign ~/.ssh/id_ed25519
+  crucible image export web --oci -o web.oci && skopeo copy oci:web.oci docker://HOST/web`,
 		Args:              exactArgs(1, "the name of an image"),
 		ValidArgsFunction: a.imageNames(false),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -64,6 +71,7 @@ damaged.`,
 	c.Flags().StringVarP(&o.output, "output", "o", "", "the file; - is standard output (default NAME@N.tar.zst)")
 	c.Flags().StringArrayVar(&o.encrypt, "encrypt", nil, "who can read the file (repeatable)")
 	c.Flags().StringVar(&o.sign, "sign", "", "the private key to sign with")
+	c.Flags().BoolVar(&o.oci, "oci", false, "make a directory, an OCI image layout, which skopeo, crane and oras push to a registry (default NAME@N.oci)")
 	c.Flags().BoolVar(&o.alone, "no-parents", false, "leave out what the image builds on: the importing store must have it")
 	a.jsonFlag(c)
 	return c
@@ -86,7 +94,36 @@ func runImageExport(ctx context.Context, a *app, o *exportOptions, ref string) e
 		}
 		x.Sign = key.Sign
 	}
+	if o.oci {
+		if len(to) > 0 {
+			return misuse("--oci is not for --encrypt: a registry's layer is read by its tools")
+		}
+		return a.exportLayout(ctx, i, o, x)
+	}
 	return a.export(ctx, i, o, to, x)
+}
+
+// exportLayout writes an image as an OCI image layout.
+func (a *app) exportLayout(ctx context.Context, i *images.Image, o *exportOptions, options archive.ExportOptions) error {
+	if o.output == "" {
+		o.output = i.Ref() + ".oci"
+	}
+	w := i.Manifest.GetWriter()
+	d := oci.Description{Name: i.Ref(), Container: i.Name, Crucible: w.GetCrucible(), CRIU: w.GetCriu(), Kernel: w.GetKernelRelease(), Machine: w.GetMachine(), Created: i.Created()}
+	start, show := time.Now(), a.progress()
+	var x *archive.Exported
+	err := oci.Write(o.output, d, func(out io.Writer) (err error) {
+		x, err = archive.Export(ctx, i, out, options)
+		return err
+	})
+	show("")
+	if err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return &fileError{err, "name a directory that does not exist with --output"}
+		}
+		return err
+	}
+	return a.printExported(i, o, x, start)
 }
 
 func (a *app) export(ctx context.Context, i *images.Image, o *exportOptions, to []seal.Recipient, options archive.ExportOptions) error {
@@ -106,6 +143,10 @@ func (a *app) export(ctx context.Context, i *images.Image, o *exportOptions, to 
 	if err = out.finish(err); err != nil {
 		return err
 	}
+	return a.printExported(i, o, x, start)
+}
+
+func (a *app) printExported(i *images.Image, o *exportOptions, x *archive.Exported, start time.Time) error {
 	r := exported{Image: i.Ref(), Parents: []string{}, File: o.output, Size: x.Packed, Plain: x.Plain, Took: int64(time.Since(start))}
 	for _, p := range x.Images[1:] {
 		r.Parents = append(r.Parents, p.Ref())

@@ -13,6 +13,7 @@ import (
 	"crucible/container/name"
 	"crucible/images"
 	"crucible/images/archive"
+	"crucible/images/oci"
 	"crucible/images/podman"
 	"crucible/images/seal"
 )
@@ -37,12 +38,14 @@ type imported struct {
 func newImageImportCommand(a *app) *cobra.Command {
 	var o importOptions
 	c := &cobra.Command{
-		Use:   "import [flags] FILE|-",
+		Use:   "import [flags] FILE|DIRECTORY|-",
 		Short: "Read an image that was exported",
 		Long: `Read an image from a file that ` + "`crucible image export`" + ` wrote; - is standard input.
 Every byte is compared with its digest, and what does not belong to an image is
 refused: after a failure nothing is left. The image gets the next number of its
 name; what it builds on keeps its numbers, which must be free.
+
+A directory is an OCI image layout that holds one: see --oci there.
 
 A checkpoint that Podman or CRI-O exported is taken, too: what is different there
 is changed. Its root filesystem is a container image of theirs; name a directory
@@ -172,6 +175,13 @@ func (a *app) importFrom(ctx context.Context, in io.Reader, me []seal.Identity, 
 func (a *app) input(ctx context.Context, file string) (r io.Reader, done func(), err error) {
 	if file == "-" {
 		return patientReader{ctx, a.stdin}, func() {}, nil
+	}
+	if oci.Is(file) {
+		layer, err := oci.Open(file)
+		if err != nil {
+			return nil, nil, err
+		}
+		return layer, func() { layer.Close() }, nil
 	}
 	f, err := os.Open(file)
 	if err != nil {
