@@ -7,7 +7,8 @@ import (
 )
 
 // looking: how long it takes to search all memory of an image for a text that is
-// not there, and to compare two images of one program, page by page. Nobody else
+// not there, to compare two images of one program, page by page, and to compare
+// one with its digests. Nobody else
 // does either; what can be measured besides is how fast the disk's cache is read.
 func looking(ctx context.Context, r *rig, out *results, n rounds) error {
 	mib := r.o.sizes[len(r.o.sizes)-1]
@@ -28,14 +29,28 @@ func looking(ctx context.Context, r *rig, out *results, n rounds) error {
 				return nil, err
 			}
 			compared, err := s.asks(ctx, "image", "diff", first, second)
+			if err != nil {
+				return nil, err
+			}
+			verified, err := s.alone(ctx, "image", "verify", second)
 			return []value{milliseconds(fmt.Sprintf("search %d MiB", mib), searched),
-				milliseconds(fmt.Sprintf("compare %d MiB", mib), compared)}, err
+				milliseconds(fmt.Sprintf("compare %d MiB", mib), compared),
+				milliseconds(fmt.Sprintf("verify %d MiB on one processor", mib), verified)}, err
 		}}})
 		if _, _, rm := s.command(ctx, "image", "rm", first, second); err == nil {
 			err = rm
 		}
 		return err
 	})
+}
+
+// alone runs a command on one processor.
+func (s *crucible) alone(ctx context.Context, args ...string) (time.Duration, error) {
+	_, took, err := s.run(ctx, command{
+		argv: append([]string{"taskset", "-c", "0", s.o.crucible}, args...),
+		env:  []string{"CRUCIBLE_ROOT=" + s.path("crucible"), "CRUCIBLE_CRIU=" + s.o.criu},
+	})
+	return took, err
 }
 
 // asks runs a command whose exit status is an answer: 0 or 1.

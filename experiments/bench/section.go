@@ -23,7 +23,7 @@ func sections() []section {
 		{"connection", "the longest pause that a TCP client feels", rounds{1, 10}, rounds{1, 5}, connection},
 		{"lazy", "from the start of a restore to the program's first answer", rounds{1, 10}, rounds{1, 5}, lazy},
 		{"decode", "CRIU's files of an image as JSON, all of them", rounds{1, 10}, rounds{1, 3}, decoding},
-		{"look", "search and compare the memory in images", rounds{1, 10}, rounds{1, 5}, looking},
+		{"look", "search, compare and verify the memory in images", rounds{1, 10}, rounds{1, 5}, looking},
 		{"clones", "many containers from one image", rounds{1, 5}, rounds{1, 3}, clones},
 		{"idle", "many idle containers", rounds{0, 1}, rounds{0, 1}, idle},
 	}
