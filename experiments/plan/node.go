@@ -10,6 +10,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
+
+	"crucible/experiments/spell"
 )
 
 // placed is an error with its place in the file.
@@ -51,33 +53,12 @@ func (e *nameError) Hint() string {
 // are few.
 func nearest(name string, known []string) string {
 	best := slices.MinFunc(append([]string{""}, known...), func(a, b string) int {
-		return cmp.Compare(distance(name, a), distance(name, b))
+		return cmp.Compare(spell.Distance(name, a), spell.Distance(name, b))
 	})
-	if distance(name, best) > max(1, len(name)/3) {
+	if spell.Distance(name, best) > max(1, len(name)/3) {
 		return ""
 	}
 	return best
-}
-
-// distance is Levenshtein's: insertions, deletions and replacements.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // mapping is a node's pairs, if it is a map.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"crucible/experiments/spell"
 )
 
 // Cases are all conformance cases, by subject.
@@ -49,7 +51,7 @@ func nearest(cases []Case, name string) []string {
 		if name != "" && strings.Contains(c.Name, name) {
 			parts = append(parts, c.Name)
 		}
-		switch d := distance(name, c.Name); {
+		switch d := spell.Distance(name, c.Name); {
 		case best < 0 || d < best:
 			best, close = d, []string{c.Name}
 		case d == best:
@@ -60,25 +62,4 @@ func nearest(cases []Case, name string) []string {
 		close = parts
 	}
 	return close[:min(len(close), 5)]
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			changed := diagonal
-			if a[i] != b[j] {
-				changed++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(changed, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -84,19 +84,6 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	for _, test := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"a", "", 1}, {"", "abc", 3}, {"same", "same", 0}, {"kitten", "sitting", 3}, {"udp", "tcp", 2},
-	} {
-		if got := distance(test.a, test.b); got != test.want {
-			t.Errorf("%q, %q: %d, want %d", test.a, test.b, got, test.want)
-		}
-	}
-}
-
 func TestSameLines(t *testing.T) {
 	for _, test := range []struct{ before, after, want string }{
 		{"a\nb\n", "a\nb\n", ""},
