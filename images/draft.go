@@ -156,8 +156,18 @@ func removeDraft(base string) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return os.RemoveAll(base)
+	// A sweeper that has listed the directory before may look for its lock, and so
+	// make it again, until the directory is gone.
+	for tries := 0; ; tries++ {
+		err := os.RemoveAll(base)
+		if !errors.Is(err, unix.ENOTEMPTY) || tries == sweepers {
+			return err
+		}
+	}
 }
+
+// sweepers is how many may come in each other's way at a time.
+const sweepers = 100
 
 // Dir is the directory that is going to be the image.
 func (d *Draft) Dir() string { return filepath.Join(d.base, "image") }

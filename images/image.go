@@ -129,6 +129,11 @@ func (i *Image) Open(file string) (*os.File, error) {
 			Advice: "somebody has made this image up: do not use it"}
 	}
 	f, err := os.Open(filepath.Join(i.Dir(), file))
+	if errors.Is(err, os.ErrNotExist) {
+		if _, gone := os.Stat(filepath.Join(i.Dir(), Manifest)); errors.Is(gone, os.ErrNotExist) {
+			return nil, i.removed() // an image goes as a whole
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", i.Ref(), err)
 	}

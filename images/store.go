@@ -143,6 +143,10 @@ func (s Store) Remove(ctx context.Context, ref string) error {
 		return fmt.Errorf("remove image %s: %w", r, err)
 	}
 	defer unlock()
+	// Under the lock: somebody else may have been faster.
+	if _, err := s.resolve(r); err != nil {
+		return err
+	}
 	free, err := s.removable(ctx, r)
 	if err != nil {
 		return err
