@@ -204,6 +204,9 @@ func mapKeys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
 
 // text is a quantity for people.
 func text(unit plan.Unit, v float64) string {
+	if v < 0 {
+		return "-" + text(unit, -v)
+	}
 	switch unit {
 	case plan.Seconds:
 		switch {

@@ -169,6 +169,17 @@ func TestFigures(t *testing.T) {
 	}
 }
 
+func TestText(t *testing.T) {
+	for want, c := range map[string]struct {
+		unit plan.Unit
+		v    float64
+	}{"0": {plan.Seconds, 0}, "17 µs": {plan.Seconds, 17e-6}, "-1.5 ms": {plan.Seconds, -1.5e-3}, "2.5 s": {plan.Seconds, 2.5}, "-3 MiB": {plan.Bytes, -3 << 20}, "12 B": {plan.Bytes, 12}, "7": {plan.Count, 7}} {
+		if got := text(c.unit, c.v); got != want {
+			t.Errorf("%v: %q, want %q", c.v, got, want)
+		}
+	}
+}
+
 func TestScale(t *testing.T) {
 	for _, c := range []struct {
 		values []float64
