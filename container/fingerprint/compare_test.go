@@ -88,6 +88,7 @@ func TestReturns(t *testing.T) {
 		{"inside", "poll(0x1)", "outside", false},
 		{"inside", "epoll_wait(0x1)", "outside", true},
 		{"inside", "read(0x1)", "outside", true},
+		{"inside", "futex(0x1)", "outside", true},
 		{"outside", "", "inside", false},
 		{"inside", "", "outside", false},
 	} {

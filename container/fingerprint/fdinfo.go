@@ -10,10 +10,10 @@ import (
 )
 
 // takeInfo adds the lines of /proc/PID/fdinfo/FD (proc_pid_fdinfo(5)).
-func (t *taker) takeInfo(key string, rows []pair) {
+func (t *taker) takeInfo(key string, rows []pair, terminal bool) {
 	for _, row := range rows {
 		if row.key == "flags" {
-			t.openFlags(key, row.value)
+			t.openFlags(key, row.value, terminal)
 			continue
 		}
 		name, value := t.infoFact(row)
@@ -21,9 +21,9 @@ func (t *taker) takeInfo(key string, rows []pair) {
 	}
 }
 
-// openFlags adds those of open(2), and apart from them that the file was made
-// without a name.
-func (t *taker) openFlags(key, value string) {
+// openFlags adds those of open(2), and apart from them the ones that tell how a
+// file was opened, and nothing of what it is.
+func (t *taker) openFlags(key, value string, terminal bool) {
 	flags, err := strconv.ParseUint(value, 8, 64)
 	if err != nil {
 		t.put(key+"/flags", value)
@@ -32,6 +32,18 @@ func (t *taker) openFlags(key, value string) {
 	if flags&unix.O_TMPFILE == unix.O_TMPFILE {
 		flags &^= unix.O_TMPFILE
 		t.put(key+"/tmpfile", "yes")
+	} else if flags&unix.O_DIRECTORY != 0 {
+		flags &^= unix.O_DIRECTORY
+		t.put(key+"/directory-only", "yes")
+	}
+	if terminal {
+		const largeFile = 0o100000 // O_LARGEFILE, which x/sys has as 0 where every file is
+		for flag, name := range map[uint64]string{largeFile: "large-file", unix.O_CLOEXEC: "close-on-exec"} {
+			if flags&flag != 0 {
+				flags &^= flag
+				t.put(key+"/terminal-flag/"+name, "yes")
+			}
+		}
 	}
 	t.put(key+"/flags", "0"+strconv.FormatUint(flags, 8))
 }

@@ -101,7 +101,7 @@ func (t *taker) takeDescriptor(p *process, d *descriptor) {
 		t.cannot(key+"/info", err)
 		return
 	}
-	t.takeInfo(key, rows)
+	t.takeInfo(key, rows, d.err == nil && d.stat.Mode&unix.S_IFMT == unix.S_IFCHR && isTerminal(uint64(d.stat.Rdev)))
 	t.takeCopied(p, d, key)
 }
 

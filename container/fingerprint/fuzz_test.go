@@ -26,7 +26,7 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		tk := newTaker()
 		rows, _ := parseKeyed(strings.NewReader(text))
-		tk.takeInfo("process/1/fd/3", rows)
+		tk.takeInfo("process/1/fd/3", rows, len(rows)%2 == 0)
 		for _, row := range rows {
 			tk.put("s/"+row.key, tk.statusValue(row))
 		}

@@ -147,7 +147,18 @@ func (t *taker) privateContent(p *process, m mapping, where uint64, mem, pagemap
 			}
 			piece := t.buf[:(run-i)*size]
 			if _, err := mem.ReadAt(piece, int64(at+i*size)); err != nil {
-				return fmt.Errorf("memory: %w", err)
+				// A guard, madvise(2) MADV_GUARD_INSTALL, is in the page table
+				// like a page, and cannot be read: that is what there is to say.
+				run, piece = i+1, piece[:size]
+				if _, err := mem.ReadAt(piece, int64(at+i*size)); err != nil {
+					if !errors.Is(err, unix.EIO) && !errors.Is(err, unix.EFAULT) {
+						return fmt.Errorf("memory: %w", err)
+					}
+					clear(piece)
+					d.own(where+at+i*size-m.start, piece)
+					i = run
+					continue
+				}
 			}
 			for _, head := range p.robust {
 				maskRseq(piece, at+i*size, head)

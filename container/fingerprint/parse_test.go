@@ -51,7 +51,7 @@ func TestCanonicalForm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tk.takeInfo(fmt.Sprintf("process/1/fd/%d", fd), rows)
+		tk.takeInfo(fmt.Sprintf("process/1/fd/%d", fd), rows, false)
 	}
 	all, err := parseSmaps(read("smaps"))
 	if err != nil {

@@ -16,7 +16,8 @@ import "encoding/binary"
 //	20  node_id
 //	24  mm_cid
 //
-// and what the kernel writes into it counts as 0.
+// and what the kernel writes into it counts as 0. An area that a program has
+// registered elsewhere differs, if it comes to run on another processor.
 const (
 	rseqSize   = 32
 	rseqNear   = 4096

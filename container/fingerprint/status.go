@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // takeStatus adds /proc/PID/status of the whole process: see takeThread for what
@@ -28,11 +30,52 @@ func (t *taker) statusOf(path, prefix string, wanted func(string) bool) {
 		t.cannot(strings.TrimSuffix(prefix, "/"), err)
 		return
 	}
+	ended, stopping := false, false
 	for _, row := range rows {
-		if wanted(row.key) {
-			t.put(prefix+row.key, t.statusValue(row))
+		if row.key == "State" {
+			ended = stateName(row.value) == "ended"
 		}
+		stopping = stopping || (row.key == "SigPnd" || row.key == "ShdPnd") && aboutToStop(row.value)
 	}
+	for _, row := range rows {
+		if !wanted(row.key) {
+			continue
+		}
+		value, at := t.statusValue(row), prefix
+		switch {
+		case row.key == "State" && stopping:
+			value = "stopped"
+		case row.key == "ShdPnd" || row.key == "SigPnd":
+			value = withoutStop(row.value)
+		}
+		if ended && !outlives(row.key) {
+			at += "ended/"
+		}
+		t.put(at+row.key, value)
+	}
+}
+
+// outlives: what a process that has ended shows to its parent.
+func outlives(key string) bool {
+	return key == "State" || key == "PPid" || key == "NSpgid" || key == "NSsid"
+}
+
+// stopBit is SIGSTOP, which cannot be blocked: a task for which it waits stops
+// before it does anything else. So does a restored one, which is frozen before
+// it gets there (criu/cr-restore.c, finalize_restore, sends it).
+const stopBit = 1 << (unix.SIGSTOP - 1)
+
+func aboutToStop(mask string) bool {
+	set, err := strconv.ParseUint(mask, 16, 64)
+	return err == nil && set&stopBit != 0
+}
+
+func withoutStop(mask string) string {
+	set, err := strconv.ParseUint(mask, 16, 64)
+	if err != nil {
+		return mask
+	}
+	return fmt.Sprintf("%016x", set&^stopBit)
 }
 
 // statusValue puts a line of status into its canonical form.
@@ -88,6 +131,9 @@ func (t *taker) takeStat(p *process) {
 	if err != nil {
 		t.cannot(p.key()+"/stat", err)
 		return
+	}
+	if !p.zombie && len(values) > 49 {
+		values[49] = "0" // exit_code: of a task that is stopped, the signal
 	}
 	t.statFacts(key, values)
 }
