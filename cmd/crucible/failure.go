@@ -82,7 +82,8 @@ func (a *app) report(ctx context.Context, c *cobra.Command, err error) int {
 		return exit.code
 	}
 	f := explain(err)
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	var gone *container.MonitorError // it has been told to end, and may be faster than its answer
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.As(err, &gone)) {
 		f = failure{Message: "interrupted", Code: interrupted}
 	}
 	if f.Code == 2 && f.Hint == "" {

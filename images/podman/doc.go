@@ -1,5 +1,5 @@
 // Package podman makes images of the checkpoint archives of Podman and CRI-O
-// (and so Kubernetes), and such archives of images.
+// (and so Kubernetes).
 //
 //	if podman.Is(stream.First()) {
 //		made, err := podman.Import(ctx, store, stream, podman.ImportOptions{})
