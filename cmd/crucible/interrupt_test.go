@@ -443,7 +443,7 @@ func TestInterruptRun(t *testing.T) {
 				if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 					s.Fatal(err)
 				}
-				time.AfterFunc(300*time.Millisecond, func() { _ = unix.Kill(pid, unix.SIGCONT) })
+				time.AfterFunc(time.Second, func() { _ = unix.Kill(pid, unix.SIGCONT) }) // long after the signal, also on a busy machine
 				return c, 0, pid
 			}, nil}, v)
 			s.until("there is no container", func() bool { return s.do("list", "--json") == "[]\n" })
