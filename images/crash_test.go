@@ -27,6 +27,10 @@ func TestMain(m *testing.M) {
 		fmt.Println(commitForever(Store{Dir: dir}))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(packer); dir != "" {
+		fmt.Println(packForever(Store{Dir: dir}))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
