@@ -39,6 +39,11 @@
 // files, unless they are mapped. The digest is SHA-256, which processors have
 // instructions for; this package may not know of the one that images use.
 //
+// On cgroup v1 a sleeping task is frozen inside its sleep, and interrupted only
+// when CRIU has hold of it: the kernel then writes what is left of the sleep into
+// the program's memory (nanosleep(2), rem), whose digest differs. On v2 the freeze
+// itself interrupts, before the fingerprint.
+//
 // The container must be frozen: nothing here freezes it. Taking a fingerprint
 // changes nothing about it, with one exception, which is said at
 // [Subject].Restored.
